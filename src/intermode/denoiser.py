@@ -1,0 +1,191 @@
+r"""Denoisers: :math:`\hat x_0(x_t, t)`, the prediction of the data behind a noised sample.
+
+With :math:`x_t = a_t x_0 + s_t \varepsilon` everything else follows from :math:`\hat x_0` (Tweedie):
+
+.. math::
+    \hat\varepsilon = \frac{x_t - a_t \hat x_0}{s_t}, \qquad
+    \nabla \log p_t(x_t) = \frac{a_t \hat x_0 - x_t}{s_t^2}.
+
+A network may predict something else, from which :math:`\hat x_0` is recovered:
+:math:`\varepsilon`; :math:`x_0`; :math:`v = a_t \varepsilon - s_t x_0` (Salimans & Ho 2022); or the flow
+:math:`u = \varepsilon - x_0` (rectified flow), where :math:`\hat x_0 = (x_t - s_t u) / (a_t + s_t)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from intermode.errors import InputError
+from intermode.schedule import Schedule
+from intermode.targets.gaussian import GaussianMixture
+
+__all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser"]
+
+Prediction = Literal["eps", "x0", "v", "flow"]
+
+
+class Denoiser:
+    """Base of all denoisers: ``denoiser(x_t, t, **condition) -> x0_hat``, unclipped, with its ``schedule``.
+
+    ``x_t`` is (B, ...), ``t`` an int or a (B,) tensor of timesteps, the result has the shape of ``x_t``.
+    """
+
+    schedule: Schedule
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it works in at its best."""
+        return torch.float64
+
+    def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        raise NotImplementedError  # the contract; every subclass defines it
+
+    def eps(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        """The noise that x0_hat implies."""
+        a, s = self.schedule.level_like(t, x_t)
+        return (x_t - a * self(x_t, t, **condition)) / s
+
+    def score(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        """The gradient of log p_t that x0_hat implies."""
+        a, s = self.schedule.level_like(t, x_t)
+        return (a * self(x_t, t, **condition) - x_t) / s**2
+
+
+class NetworkDenoiser(Denoiser):
+    """A trained network.
+
+    Args:
+        network: called with (x_t, t, **condition); ``t`` is a () or (B,) int64 tensor. A `diffusers` model is
+            recognised by the ``sample`` field of its output.
+        schedule: that it was trained with.
+        prediction: what the network's output means.
+
+    Raises:
+        InputError: an unknown prediction.
+    """
+
+    def __init__(self, network: nn.Module, schedule: Schedule, prediction: Prediction = "eps") -> None:
+        if prediction not in get_args(Prediction):
+            raise InputError(f"prediction: unknown {prediction!r}; choose one of {', '.join(get_args(Prediction))}")
+        self.network, self.schedule, self.prediction = network, schedule, prediction
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        output = self.predict(x_t, t, **condition)
+        a, s = self.schedule.level_like(t, x_t)
+        if self.prediction == "eps":
+            return (x_t - s * output) / a
+        if self.prediction == "x0":
+            return output
+        if self.prediction == "v":
+            return (a * x_t - s * output) / (a**2 + s**2)
+        return (x_t - s * output) / (a + s)
+
+    def predict(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        """The network's own output, (B, ...)."""
+        time = torch.tensor(t, device=x_t.device) if isinstance(t, int) else t
+        output = self.network(x_t, time, **condition)
+        return output.sample if hasattr(output, "sample") else output
+
+
+class MixtureDenoiser(Denoiser):
+    """The ideal denoiser of a Gaussian mixture: the posterior mean in closed form, for an int ``t``."""
+
+    def __init__(self, mixture: GaussianMixture, schedule: Schedule) -> None:
+        self.mixture, self.schedule = mixture, schedule
+
+    def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        if isinstance(t, int):
+            return self.mixture.posterior_mean(x_t, *self.schedule.level(t))
+        x0_hat = torch.empty_like(x_t)
+        for value in torch.unique(t).tolist():
+            rows = t == value
+            x0_hat[rows] = self.mixture.posterior_mean(x_t[rows], *self.schedule.level(int(value)))
+        return x0_hat
+
+
+class TabulatedDenoiser(Denoiser):
+    """A 1-D or 2-D denoiser evaluated once per timestep on a fixed grid, then interpolated linearly.
+
+    What is tabulated is the noise prediction, which stays bounded. Beyond the grid its edge value holds, while
+    x0_hat still follows x_t: a sample that runs away does so as it would with the network. Tables are made
+    when a timestep is first asked for, and kept.
+
+    Args:
+        denoiser: of samples of shape (1,) or (2,).
+        low, high: range of the grid in every dimension; fixed, so that one far-out sample cannot stretch it.
+        points: grid points per dimension (default: 4096 in 1-D, 512 in 2-D).
+        dimensions: 1 or 2.
+        chunk: network evaluations at a time.
+
+    Raises:
+        InputError: an empty range, fewer than 2 points, or more than two dimensions.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        low: float,
+        high: float,
+        *,
+        points: int | None = None,
+        dimensions: int = 1,
+        chunk: int = 8192,
+    ) -> None:
+        if not low < high:
+            raise InputError(f"grid: low {low} must be under high {high}")
+        if dimensions not in (1, 2):
+            raise InputError(f"dimensions: {dimensions} cannot be tabulated; choose 1 or 2")
+        self.points = points or (4096 if dimensions == 1 else 512)
+        if self.points < 2:
+            raise InputError(f"points: {self.points} is too few; a grid needs at least 2")
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.low, self.high, self.dimensions, self._chunk = low, high, dimensions, chunk
+        self._tables: dict[tuple[int, torch.device, torch.dtype], Any] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.denoiser.dtype
+
+    def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
+        if condition:
+            raise InputError("condition: a tabulated denoiser takes none")
+        if not isinstance(t, int):
+            raise InputError("t: a tabulated denoiser takes one int for the whole batch")
+        a, s = self.schedule.level(t)
+        return torch.add(x_t, self._eps(x_t, t), alpha=-s).div_(a)
+
+    def _eps(self, x: Tensor, t: int) -> Tensor:
+        key = (t, x.device, x.dtype)
+        if key not in self._tables:
+            self._tables[key] = self._tabulate(t, x)
+        scale = (self.points - 1) / (self.high - self.low)
+        if self.dimensions == 1:
+            value, rise = self._tables[key]
+            # NaN would become an arbitrary index: it is sent to the grid's edge, and x_t carries it on
+            place = ((x[:, 0] - self.low) * scale).clamp_(0, self.points - 1).nan_to_num_(0.0)
+            left = place.long().clamp_(max=self.points - 2)
+            return torch.addcmul(value[left], rise[left], place - left)[:, None]
+        unit = (2 * (x - self.low) / (self.high - self.low) - 1).nan_to_num(0.0)
+        grid = unit.reshape(1, 1, -1, 2)  # grid_sample reads (column, row); the table is stored to match
+        field = nn.functional.grid_sample(self._tables[key], grid, padding_mode="border", align_corners=True)
+        return field.reshape(2, -1).T
+
+    @torch.no_grad()
+    def _tabulate(self, t: int, like: Tensor) -> Any:
+        axis = torch.linspace(self.low, self.high, self.points, dtype=torch.float64).to(like.device, like.dtype)
+        if self.dimensions == 1:
+            nodes = axis[:, None]
+        else:
+            nodes = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
+        eps = torch.cat([self.denoiser.eps(part, t) for part in nodes.split(self._chunk)])
+        if self.dimensions == 1:
+            value = eps[:, 0].contiguous()
+            return value, torch.diff(value)
+        return eps.T.reshape(1, 2, self.points, self.points).contiguous()

@@ -1,0 +1,114 @@
+r"""Hal: the variance of :math:`\hat x_0` over a window of timesteps (Aithal et al. 2024, eq. 4).
+
+.. math::
+    \mathrm{Hal}(x) = \frac1d \sum_{i=1}^d \frac1{|W|} \sum_{t \in W}
+        \bigl(\hat x_{0,i}^{(t)} - \overline{\hat x_{0,i}}\bigr)^2
+
+the population variance over the window W, per dimension, then the mean over dimensions. Two ways to get the
+predictions: along the trajectory that made the sample (:class:`Hal`, section 5, no extra network
+evaluation), or by noising the finished sample to each timestep anew (:class:`HalRenoise`, A.3, |W|
+evaluations).
+
+The variance is accumulated by Welford's update in float64: with values near 1e3 and a variance near 1e-6 the
+textbook difference of squares would lose every digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from intermode.denoiser import Denoiser
+from intermode.detect import Window
+from intermode.errors import InputError
+from intermode.sampler import Step
+from intermode.schedule import Schedule
+
+__all__ = ["Hal", "HalRenoise"]
+
+
+class _RunningVariance:
+    """Welford's population variance of a stream of tensors (B, ...), in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: Tensor
+        self._squares: Tensor
+
+    def add(self, value: Tensor) -> None:
+        value = value.to(torch.float64)
+        if self.count == 0:
+            self._mean, self._squares = torch.zeros_like(value), torch.zeros_like(value)
+        self.count += 1
+        deviation = value - self._mean
+        self._mean += deviation / self.count
+        self._squares += deviation * (value - self._mean)
+
+    def per_sample(self) -> Tensor:
+        """(B,) mean over dimensions; inf where a value was not finite, since that is most suspect of all."""
+        variance = (self._squares / self.count).flatten(1).mean(1)
+        return variance.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+class Hal:
+    """Hal along the trajectory; costs no network evaluation.
+
+    Args:
+        low, high: the window of timesteps, both ends included. The paper: 0..15 for 1-D Gaussians, 0..8 for
+            the 2-D grid, 700..850 for Simple Shapes.
+    """
+
+    name = "hal"
+
+    def __init__(self, low: int = 0, high: int = 15) -> None:
+        self.window = Window(low, high)
+        self._shape: tuple[int, ...] = ()
+        self._variance = _RunningVariance()
+
+    def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
+        self.window.check(schedule, timesteps)
+
+    def start(self, shape: Sequence[int]) -> None:
+        self._shape = tuple(shape)
+        self._variance = _RunningVariance()
+
+    def update(self, step: Step) -> None:
+        if step.t in self.window:
+            if tuple(step.x0_hat.shape) != self._shape:
+                raise InputError(f"step: x0_hat has shape {tuple(step.x0_hat.shape)}, the batch {self._shape}")
+            self._variance.add(step.x0_hat)
+
+    def score(self) -> Tensor:
+        if self._variance.count == 0:
+            raise InputError(f"window: no step fell in {self.window.low}..{self.window.high}")
+        return self._variance.per_sample()
+
+
+class HalRenoise:
+    """Hal of a finished sample, noised anew to each of ``count`` timesteps spread evenly over the window.
+
+    Args:
+        low, high: the window, both ends included (the paper for MNIST: 100..150).
+        count: timesteps in it, one network evaluation each (the paper: 10).
+    """
+
+    name = "hal-renoise"
+
+    def __init__(self, low: int = 0, high: int = 15, count: int = 10) -> None:
+        self.window = Window(low, high)
+        if not 2 <= count <= high - low + 1:
+            raise InputError(f"count: {count} is outside 2..{high - low + 1}, the timesteps of the window")
+        self.timesteps = tuple(int(t) for t in torch.linspace(low, high, count).round())
+
+    def check(self, schedule: Schedule) -> None:
+        self.window.check(schedule, range(len(schedule)))
+
+    @torch.no_grad()
+    def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
+        variance = _RunningVariance()
+        for t in self.timesteps:
+            variance.add(denoiser(denoiser.schedule.add_noise(x, noise(), t), t, **condition))
+        return variance.per_sample()

@@ -1,0 +1,137 @@
+r"""How well a score separates hallucinated from in-support samples, with intervals.
+
+* AUROC: the probability that a hallucination scores higher than an in-support sample (ties count half).
+* kept at r removed: the share of in-support samples kept by the threshold that removes r of the hallucinations.
+* removed at k kept: the share of hallucinations removed by the threshold that keeps k of the in-support ones.
+
+Intervals are 95 %: Wilson's for shares, the percentile bootstrap otherwise. All three statistics depend on the
+in-support scores only through how many fall between two neighbouring hallucinated scores, so a bootstrap
+resample is a multinomial draw over those bins: exact, and as cheap as the smaller class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from intermode.errors import InputError
+from intermode.noise import draws
+
+__all__ = ["Detection", "Estimate", "detection", "share"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def share(count: int, total: int) -> Estimate:
+    """``count`` of ``total`` with Wilson's interval.
+
+    Raises:
+        InputError: total < 1 or a count outside 0..total.
+    """
+    if total < 1 or not 0 <= count <= total:
+        raise InputError(f"count: {count} of {total} is no share")
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return Estimate(count / total, float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a score can do, each with its 95 % interval.
+
+    Attributes:
+        auroc: 0.5 is chance, 1 perfect.
+        kept_at_95_removed: in-support share kept when 95 % of the hallucinations are removed.
+        removed_at_95_kept, removed_at_98_kept: share of hallucinations removed when 95 % (98 %) are kept.
+    """
+
+    auroc: Estimate
+    kept_at_95_removed: Estimate
+    removed_at_95_kept: Estimate
+    removed_at_98_kept: Estimate
+
+
+def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndarray:
+    """The four statistics of many resamples at once.
+
+    Args:
+        bad: (R, P) how often each of the P distinct hallucinated scores was drawn, in rising order.
+        below: (R, P + 1) how many in-support scores lie strictly between neighbouring hallucinated scores
+            (bin p lies under score p, the last one over all of them).
+        tied: (R, P) how many in-support scores equal hallucinated score p.
+
+    Returns:
+        (R, 4): auroc, kept at 95 % removed, removed at 95 % kept, removed at 98 % kept.
+    """
+    bads = bad.sum(1)
+    goods = below.sum(1) + tied.sum(1)
+    under = below[:, :-1].cumsum(1) + tied.cumsum(1) - tied  # in-support strictly under score p
+    auroc = (bad * (under + tied / 2)).sum(1) / (bads * goods)
+    # the highest cut (all scores >= score p are rejected) at which 95 % of the hallucinations go
+    from_here = bad[:, ::-1].cumsum(1)[:, ::-1]
+    p = (from_here >= np.ceil(0.95 * bads - 1e-9)[:, None]).sum(1) - 1
+    kept = under[np.arange(len(p)), p] / goods
+    columns = [auroc, kept]
+    for kept_share in (0.95, 0.98):
+        # the threshold is the smallest score that keeps enough; a hallucination goes if strictly over it
+        need = np.ceil(kept_share * goods - 1e-9)[:, None]
+        removed = (bad * (under >= need)).sum(1)
+        columns.append(removed / bads)
+    return np.stack(columns, axis=1)
+
+
+def detection(scores: np.ndarray, hallucinated: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Detection:
+    """AUROC and operating points of a score, each with its interval.
+
+    Args:
+        scores: (n,), larger = more suspect; inf is allowed, NaN is taken as inf.
+        hallucinated: (n,) bool.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: a class without samples, or shapes that do not fit.
+    """
+    scores, hallucinated = np.asarray(scores, dtype=np.float64), np.asarray(hallucinated, dtype=bool)
+    if scores.shape != hallucinated.shape or scores.ndim != 1:
+        raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
+    # inf would break differences in the ROC; the largest float keeps its place at the top
+    scores = np.nan_to_num(scores, nan=np.finfo(float).max, posinf=np.finfo(float).max)
+    if not hallucinated.any() or hallucinated.all():
+        raise InputError("labels: need at least one hallucinated and one in-support sample")
+    values, bad = np.unique(scores[hallucinated], return_counts=True)
+    good = np.sort(scores[~hallucinated])
+    left, right = np.searchsorted(good, values, "left"), np.searchsorted(good, values, "right")
+    tied = right - left
+    below = np.diff(np.concatenate([[0], np.stack([left, right], 1).ravel(), [len(good)]]))[::2]
+    point = _statistics(bad[None], below[None], tied[None])[0]
+    point[0] = roc_auc_score(hallucinated, scores)
+
+    rng = draws(seed, "bootstrap")
+    bins = np.concatenate([below, tied]) / len(good)
+    batch = max(1, 4_000_000 // (3 * len(values)))
+    drawn = []
+    for begin in range(0, resamples, batch):
+        count = min(batch, resamples - begin)
+        bads = rng.multinomial(bad.sum(), bad / bad.sum(), size=count)
+        goods = rng.multinomial(len(good), bins / bins.sum(), size=count)
+        drawn.append(_statistics(bads, goods[:, : len(below)], goods[:, len(below) :]))
+    lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    estimates = [Estimate(float(v), float(lo), float(hi)) for v, lo, hi in zip(point, lows, highs, strict=True)]
+    for column, total in ((1, len(good)), (2, int(bad.sum())), (3, int(bad.sum()))):
+        if point[column] in (0.0, 1.0):
+            # every resample agrees and the bootstrap's interval has no width: Wilson's says more
+            estimates[column] = share(round(point[column] * total), total)
+    return Detection(*estimates)

@@ -1,0 +1,259 @@
+"""Drives a sampler over chunks: seeds, devices, detectors, progress, resume.
+
+A chunk is a fixed number of consecutive sample indices. It is the unit of computation (matrix products may
+differ in the last bit between batch shapes, so a last short chunk is computed whole and cut), of resuming and
+of distribution. With the same chunk size and thread count the results are bit-equal on a CPU whatever the
+number and order of the chunks; across chunk sizes each sample sees equal noise and results agree to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from intermode.denoiser import Denoiser
+from intermode.detect import SampleDetector, TrajectoryDetector
+from intermode.errors import InputError
+from intermode.files import load_tensors, read_json, save_tensors, write_json
+from intermode.noise import NoiseStream
+from intermode.progress import Progress, Silent
+from intermode.sampler import Sampler, Step
+
+__all__ = ["Generated", "Plan", "generate", "replay", "score"]
+
+LOW_DIMENSIONAL_CHUNK = 16384
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Finished samples with what the detectors said.
+
+    Attributes:
+        samples: (n, *shape).
+        scores: a (n,) float64 array for each detector.
+        diverged: (n,) bool, not finite or larger than the plan's limit; counted, never dropped.
+        seconds: time spent sampling, over all runs that made these samples.
+    """
+
+    samples: Tensor
+    scores: Mapping[str, np.ndarray]
+    diverged: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which samples to draw, and how they are cut into chunks.
+
+    Args:
+        n: samples.
+        shape: shape of one sample.
+        seed: noise belongs to (seed, sample index).
+        chunk: samples computed together.
+        limit: a sample with a coordinate beyond it counts as diverged. The final normalisation bounds a
+            network's output, so a far-out x_t can run away; the default is far beyond normalised data.
+        device: where to sample.
+
+    Raises:
+        InputError: n < 1 or chunk < 1.
+    """
+
+    n: int
+    shape: tuple[int, ...]
+    seed: int = 0
+    chunk: int = LOW_DIMENSIONAL_CHUNK
+    limit: float = 1e3
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise InputError(f"n: {self.n} samples asked for; must be at least 1")
+        if self.chunk < 1:
+            raise InputError(f"chunk: {self.chunk} must be at least 1")
+
+    @property
+    def chunks(self) -> range:
+        """Indices of the chunks."""
+        return range(math.ceil(self.n / self.chunk))
+
+    def rows(self, chunk: int) -> int:
+        """How many of a chunk's samples are asked for (the last chunk is computed whole and cut)."""
+        return min(self.chunk, self.n - chunk * self.chunk)
+
+
+def _chunk(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    plan: Plan,
+    index: int,
+    detectors: Sequence[TrajectoryDetector],
+    condition: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Samples, scores and divergence of one chunk, cut to the rows asked for."""
+    noise = NoiseStream(plan.seed, index * plan.chunk, plan.chunk, plan.shape, device=plan.device)
+    x_T = noise()
+    for detector in detectors:
+        detector.start(x_T.shape)
+    x = x_T
+    for step in sampler(denoiser, x_T, noise, **condition):
+        for detector in detectors:
+            detector.update(step)
+        x = step.x_next
+    largest = x.flatten(1).abs().amax(1)
+    result = {"samples": x, "diverged": ~(torch.isfinite(largest) & (largest <= plan.limit))}
+    for detector in detectors:
+        result[f"score.{detector.name}"] = detector.score()
+    return {name: value[: plan.rows(index)].cpu() for name, value in result.items()}
+
+
+def replay(denoiser: Denoiser, sampler: Sampler, plan: Plan, chunk: int, **condition: Any) -> Iterator[Step]:
+    """The steps of one chunk again, to look at flagged samples more closely (all ``plan.chunk`` rows)."""
+    noise = NoiseStream(plan.seed, chunk * plan.chunk, plan.chunk, plan.shape, device=plan.device)
+    return sampler(denoiser, noise(), noise, **condition)
+
+
+def generate(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    plan: Plan,
+    detectors: Sequence[TrajectoryDetector] = (),
+    *,
+    folder: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    **condition: Any,
+) -> Generated:
+    """Draw ``plan.n`` samples.
+
+    Args:
+        denoiser, sampler: the reverse chain.
+        plan: what to draw.
+        detectors: trajectory detectors; each name must be used once.
+        folder: where finished chunks are kept, so that a killed run goes on where it was, and where
+            ``samples.safetensors`` lies in the end. None keeps everything in memory.
+        settings: recorded in the folder; another run's folder is refused.
+        progress: shown to the user.
+        condition: passed to the denoiser.
+
+    Raises:
+        InputError: a window that no step falls in, or a folder of another run.
+    """
+    progress = progress or Silent()
+    visited = sampler.timesteps(denoiser.schedule)
+    for detector in detectors:
+        detector.check(denoiser.schedule, visited)
+    store = _ChunkStore(folder, plan, settings or {}) if folder else None
+    if store and (finished := store.finished()):
+        return finished
+    parts: dict[int, dict[str, Tensor]] = store.parts() if store else {}
+    seconds = float(sum(part["seconds"] for part in parts.values()))
+    done = sum(plan.rows(index) for index in parts)
+    with progress.task("sampling", plan.n, done, "samples") as task:
+        for index in plan.chunks:
+            if index in parts:
+                continue
+            begin = time.perf_counter()
+            parts[index] = _chunk(denoiser, sampler, plan, index, detectors, condition)
+            spent = time.perf_counter() - begin
+            seconds += spent
+            parts[index]["seconds"] = torch.tensor(spent, dtype=torch.float64)
+            if store:
+                store.save(index, parts[index])
+            task.advance(plan.rows(index))
+    names = [name for name in parts[0] if name != "seconds"]
+    merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in names}
+    if store:
+        store.finish(merged, seconds)
+    return _generated(merged, seconds)
+
+
+def _generated(merged: Mapping[str, Tensor], seconds: float) -> Generated:
+    scores = {name.removeprefix("score."): v.numpy() for name, v in merged.items() if name.startswith("score.")}
+    return Generated(merged["samples"], scores, merged["diverged"].numpy(), seconds)
+
+
+class _ChunkStore:
+    """Finished chunks on disk, and in the end the merged file in their place."""
+
+    def __init__(self, folder: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
+        self._folder, self._plan = folder, plan
+        self._merged = folder / "samples.safetensors"
+        record = folder / "sampling.json"
+        plan_record = {"n": plan.n, "shape": list(plan.shape), "seed": plan.seed, "chunk": plan.chunk}
+        wanted = {**plan_record, **settings}
+        if record.exists():
+            found = read_json(record)
+            if found != wanted:
+                differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+                raise InputError(
+                    f"{folder}: holds another run's samples "
+                    + ", ".join(f"({k}: {found.get(k)} there, {wanted.get(k)} asked for)" for k in differing)
+                )
+        else:
+            write_json(record, wanted)
+
+    def finished(self) -> Generated | None:
+        if not self._merged.exists():
+            return None
+        merged, metadata = load_tensors(self._merged)
+        return _generated(merged, float(metadata["seconds"]))
+
+    def _path(self, index: int) -> Path:
+        return self._folder / "chunks" / f"{index:06d}.safetensors"
+
+    def parts(self) -> dict[int, dict[str, Tensor]]:
+        found = {}
+        for index in self._plan.chunks:
+            if self._path(index).exists():
+                found[index] = load_tensors(self._path(index))[0]
+        return found
+
+    def save(self, index: int, part: Mapping[str, Tensor]) -> None:
+        save_tensors(self._path(index), part)
+
+    def finish(self, merged: Mapping[str, Tensor], seconds: float) -> None:
+        save_tensors(self._merged, merged, {"seconds": repr(seconds)})
+        for index in self._plan.chunks:
+            self._path(index).unlink(missing_ok=True)
+        (self._folder / "chunks").rmdir()
+
+
+def score(
+    detector: SampleDetector,
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    seed: int = 0,
+    chunk: int = LOW_DIMENSIONAL_CHUNK,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    **condition: Any,
+) -> np.ndarray:
+    """(n,) float64 scores of finished samples x (n, *shape); sample i's noise belongs to (seed, i).
+
+    Raises:
+        InputError: no samples, or a detector that cannot score this schedule.
+    """
+    if len(x) == 0:
+        raise InputError("samples: there are none to score")
+    detector.check(denoiser.schedule)
+    shape = tuple(x.shape[1:])
+    results = []
+    with (progress or Silent()).task("scoring", len(x), 0, "samples") as task:
+        for start in range(0, len(x), chunk):
+            rows = x[start : start + chunk]
+            whole = rows
+            if len(rows) < chunk and start > 0:  # a short last chunk is computed whole and cut
+                whole = torch.cat([rows, rows[:1].expand(chunk - len(rows), *shape)])
+            noise = NoiseStream(seed, start, len(whole), shape, purpose="renoise", device=device)
+            results.append(detector(denoiser, whole.to(device), noise, **condition)[: len(rows)].cpu())
+            task.advance(len(rows))
+    return torch.cat(results).numpy()

@@ -1,0 +1,90 @@
+r"""The paper's network for Gaussians (A.1): a residual MLP conditioned on the timestep.
+
+.. math::
+    h_0 = W_{in} x_t, \qquad
+    h_{k+1} = h_k + W_2\, \phi(\mathrm{LN}(W_1\, \phi(\mathrm{LN}(h_k)) + W_t\, \phi(\tau(t)))), \qquad
+    \hat\varepsilon = W_{out}\, \phi(\mathrm{LN}(h_3))
+
+with LeakyReLU :math:`\phi` and a sinusoidal embedding followed by one layer as :math:`\tau`. The embedding is
+computed once for every *distinct* timestep of the batch and looked up: once in a sampling step, at most T
+times in a training step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+__all__ = ["ResidualMLP"]
+
+
+def sinusoidal(t: Tensor, width: int) -> Tensor:
+    """(B, width) sines and cosines of t (B,) at geometrically spaced frequencies (Vaswani et al. 2017)."""
+    half = width // 2
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(half, device=t.device) / (half - 1))
+    angle = t.to(torch.float32)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Block(nn.Module):
+    """Two linear layers around the timestep's term, with a skip connection."""
+
+    def __init__(self, width: int, slope: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.linear1, self.linear2 = nn.Linear(width, width), nn.Linear(width, width)
+        self.time = nn.Linear(width, width)
+        self.act = nn.LeakyReLU(slope)
+
+    def forward(self, h: Tensor, time: Tensor, inverse: Tensor | None) -> Tensor:
+        """h (B, width); time (U, width) embeddings of the distinct timesteps; inverse (B,) rows of them."""
+        shift = self.time(time)
+        if inverse is not None:
+            shift = embedding(inverse, shift)
+        middle = self.linear1(self.act(self.norm1(h))) + shift
+        return h + self.linear2(self.act(self.norm2(middle)))
+
+
+class ResidualMLP(nn.Module):
+    """ε(x_t, t) for samples of ``dimensions`` numbers.
+
+    Args:
+        dimensions: of a sample.
+        width: of the hidden layers, even.
+        blocks: residual blocks.
+        slope: of the LeakyReLU.
+        tied_blocks: use one block ``blocks`` times, as the authors' released code does; the paper's text
+            has separate blocks.
+    """
+
+    def __init__(
+        self, dimensions: int, width: int = 128, blocks: int = 3, slope: float = 0.02, tied_blocks: bool = False
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "kind": "mlp",
+            "dimensions": dimensions,
+            "width": width,
+            "blocks": blocks,
+            "slope": slope,
+            "tied_blocks": tied_blocks,
+        }
+        self.width, self.repeat = width, blocks if tied_blocks else 1
+        self.input = nn.Linear(dimensions, width)
+        self.embed = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(slope))
+        self.blocks = nn.ModuleList(Block(width, slope) for _ in range(1 if tied_blocks else blocks))
+        self.output = nn.Sequential(nn.LayerNorm(width), nn.LeakyReLU(slope), nn.Linear(width, dimensions))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, dimensions) from x_t (B, dimensions) and t, () for the whole batch or (B,)."""
+        distinct, inverse = torch.unique(t, return_inverse=True) if t.ndim else (t.reshape(1), None)
+        time = self.embed(sinusoidal(distinct, self.width))
+        h = self.input(x_t)
+        for _ in range(self.repeat):
+            for block in self.blocks:
+                h = block(h, time, inverse)
+        return self.output(h)

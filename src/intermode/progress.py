@@ -1,0 +1,120 @@
+"""Progress of long work, reported to whoever wants to show it.
+
+The library reports through the small protocol below and prints nothing; the command line passes a bar with the
+time left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+__all__ = ["Bars", "Progress", "Silent", "Task"]
+
+
+class Task(Protocol):
+    """One piece of work in progress."""
+
+    def advance(self, amount: int) -> None:
+        """``amount`` more units are done."""
+
+
+class Progress(Protocol):
+    """Opens tasks."""
+
+    def task(self, label: str, total: int, done: int = 0, unit: str = "") -> AbstractContextManager[Task]:
+        """A context manager around the work; ``done`` units were done by an earlier run."""
+
+    def notice(self, message: str) -> None:
+        """Tell the user something in one line."""
+
+
+class _NoTask:
+    def advance(self, amount: int) -> None:
+        pass
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0, unit: str = "") -> Iterator[Task]:
+        yield _NoTask()
+
+    def notice(self, message: str) -> None:
+        pass
+
+
+class Bars:
+    """Bars with speed and time left on standard error; a plain line per task where that is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    def notice(self, message: str) -> None:
+        self._console.print(message, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0, unit: str = "") -> Iterator[Task]:
+        if not self._console.is_terminal:
+            yield _Lines(label, total, done, unit, self.notice)
+            return
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description:<28}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[speed]:>16}"),
+            progress.TimeRemainingColumn(compact=True),
+        )
+        with progress.Progress(*columns, console=self._console, transient=True) as bars:
+            yield _Bar(bars, bars.add_task(label, total=total, completed=done, speed=""), unit)
+
+
+class _Bar:
+    def __init__(self, bars: RichProgress, task: TaskID, unit: str) -> None:
+        self._bars, self._task, self._unit = bars, task, unit
+
+    def advance(self, amount: int) -> None:
+        self._bars.advance(self._task, amount)
+        speed = self._bars.tasks[0].speed
+        if speed:
+            self._bars.update(self._task, speed=f"{_short(speed)} {self._unit}/s")
+
+
+class _Lines:
+    """Progress for a log file: a line every ten seconds, with the time left."""
+
+    def __init__(self, label: str, total: int, done: int, unit: str, say: Callable[[str], None]) -> None:
+        self._label, self._total, self._done, self._unit = label, total, done, unit
+        self._begin_done, self._begin = done, time.monotonic()
+        self._last = self._begin
+        self._say = say
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last >= 10 and self._done < self._total:
+            self._last = now
+            speed = (self._done - self._begin_done) / (now - self._begin)
+            left = (self._total - self._done) / speed if speed else float("inf")
+            self._say(
+                f"{self._label}: {_short(self._done)} of {_short(self._total)} {self._unit}, "
+                f"{_short(speed)}/s, {left:.0f} s left"
+            )
+
+
+def _short(number: float) -> str:
+    for limit, divisor, suffix in ((1e4, 1, ""), (1e7, 1e3, "k"), (1e10, 1e6, "M")):
+        if number < limit:
+            return f"{number / divisor:.3g}{suffix}" if number != int(number) or divisor > 1 else f"{int(number)}"
+    return f"{number / 1e9:.3g}G"

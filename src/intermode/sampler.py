@@ -1,0 +1,167 @@
+r"""Samplers: the reverse chain :math:`p(x_u \mid x_t)` as a generator of steps.
+
+Every sampler here moves from timestep t to the next smaller one u (finally to the clean data) by
+
+.. math::
+    x_u = c_x\, x_t + c_0\, \hat x_0(x_t, t) + \sigma z, \qquad z \sim \mathcal N(0, I)
+
+and they differ in the three coefficients. With :math:`\alpha = a_t / a_u` and
+:math:`\beta = s_t^2 - \alpha^2 s_u^2` (in DDPM's schedule: :math:`\beta_t`),
+
+* **ancestral** (DDPM, Ho et al. 2020, eq. 7): :math:`c_x = \alpha s_u^2 / s_t^2`,
+  :math:`c_0 = a_u \beta / s_t^2`, and :math:`\sigma^2 = \beta` ("fixed large") or the posterior variance
+  :math:`\beta s_u^2 / s_t^2` ("fixed small");
+* **DDIM** (Song et al. 2021, eq. 12): :math:`\sigma^2 = \eta^2 \beta s_u^2 / s_t^2`,
+  :math:`c_x = \sqrt{s_u^2 - \sigma^2} / s_t`, :math:`c_0 = a_u - c_x a_t`.
+
+The last step, to the clean data, adds no noise: :math:`x_{-1} = \hat x_0(x_0, 0)`.
+Whoever consumes the generator decides what to keep; the trajectory is never stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from intermode.denoiser import Denoiser
+from intermode.errors import InputError
+from intermode.schedule import CLEAN, Schedule
+
+__all__ = ["DDIM", "Ancestral", "Sampler", "Step", "Transition"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reverse step of a batch.
+
+    Attributes:
+        index: 0, 1, ... in the order of sampling.
+        t: timestep of ``x_t``.
+        x_t: (B, ...) before the step.
+        x0_hat: (B, ...) the denoiser's prediction at (x_t, t), unclipped.
+        x_next: (B, ...) after the step.
+    """
+
+    index: int
+    t: int
+    x_t: Tensor
+    x0_hat: Tensor
+    x_next: Tensor
+
+
+class Transition(NamedTuple):
+    """The coefficients of x_u = x * x_t + x0 * x0_hat + std * z."""
+
+    x: float
+    x0: float
+    std: float
+
+
+class Sampler(Protocol):
+    """What :mod:`intermode.generate` and :mod:`intermode.exact` need of a sampler."""
+
+    def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
+        """The timesteps visited, from the noisiest to the cleanest."""
+
+    def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
+        """The coefficients of the step from t to u (``CLEAN`` at the end)."""
+
+    def __call__(
+        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
+    ) -> Iterator[Step]:
+        """The steps from ``x_T`` (B, ...) to the clean sample, ``noise()`` giving each z."""
+
+
+@torch.no_grad()
+def _reverse(
+    sampler: Sampler, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], condition: dict[str, Any]
+) -> Iterator[Step]:
+    schedule = denoiser.schedule
+    visited = sampler.timesteps(schedule)
+    x_t = x_T
+    for index, (t, u) in enumerate(zip(visited, (*visited[1:], CLEAN), strict=True)):
+        x0_hat = denoiser(x_t, t, **condition)
+        c_x, c_0, std = sampler.transition(schedule, t, u)
+        x_next = torch.mul(x0_hat, c_0).add_(x_t, alpha=c_x)
+        if std > 0:
+            x_next.add_(noise(), alpha=std)
+        yield Step(index, t, x_t, x0_hat, x_next)
+        x_t = x_next
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """DDPM's ancestral sampling.
+
+    Args:
+        variance: ``large`` (beta_t, the paper's choice for Gaussians) or ``small`` (the posterior variance).
+        steps: number of respaced steps; None visits every timestep.
+
+    Raises:
+        InputError: an unknown variance.
+    """
+
+    variance: Literal["large", "small"] = "large"
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.variance not in ("large", "small"):
+            raise InputError(f"variance: unknown {self.variance!r}; choose large or small")
+
+    def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
+        return schedule.respaced(self.steps)
+
+    def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
+        a_t, s_t = schedule.level(t)
+        a_u, s_u = schedule.level(u)
+        alpha = a_t / a_u
+        beta = s_t**2 - (alpha * s_u) ** 2
+        variance = beta if self.variance == "large" else beta * s_u**2 / s_t**2
+        std = 0.0 if u == CLEAN else math.sqrt(variance)
+        return Transition(alpha * s_u**2 / s_t**2, a_u * beta / s_t**2, std)
+
+    def __call__(
+        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
+    ) -> Iterator[Step]:
+        return _reverse(self, denoiser, x_T, noise, condition)
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """DDIM, deterministic at ``eta`` = 0 and with the posterior variance of DDPM at ``eta`` = 1.
+
+    Args:
+        eta: 0..1.
+        steps: number of respaced steps; None visits every timestep.
+
+    Raises:
+        InputError: eta outside 0..1.
+    """
+
+    eta: float = 0.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"eta: {self.eta} is outside 0..1")
+
+    def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
+        return schedule.respaced(self.steps)
+
+    def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
+        a_t, s_t = schedule.level(t)
+        a_u, s_u = schedule.level(u)
+        beta = s_t**2 - (a_t / a_u * s_u) ** 2
+        variance = self.eta**2 * beta * s_u**2 / s_t**2
+        c_x = math.sqrt(max(s_u**2 - variance, 0.0)) / s_t
+        return Transition(c_x, a_u - c_x * a_t, math.sqrt(variance))
+
+    def __call__(
+        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
+    ) -> Iterator[Step]:
+        return _reverse(self, denoiser, x_T, noise, condition)

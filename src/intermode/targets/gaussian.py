@@ -1,0 +1,217 @@
+r"""Mixtures of isotropic Gaussians in d dimensions, and everything about them in closed form.
+
+.. math::
+    p(x) = \sum_k w_k\, \mathcal N(x;\, \mu_k, \sigma_k^2 I)
+
+The forward process maps a mixture to a mixture: :math:`x_t = a x_0 + s \varepsilon` has means
+:math:`a\mu_k` and variances :math:`v_k = a^2\sigma_k^2 + s^2`. With the responsibilities
+:math:`r_k(x) \propto w_k \mathcal N(x; a\mu_k, v_k I)`,
+
+.. math::
+    \nabla \log p_t(x) = \sum_k r_k \frac{a\mu_k - x}{v_k}, \qquad
+    \mathbb E[x_0 \mid x_t = x] = \sum_k r_k \Bigl(\mu_k + \frac{a\sigma_k^2}{v_k}(x - a\mu_k)\Bigr).
+
+A sample is a hallucination when it is farther than kσ from every mode (paper, section 5.2: k = 6). Mode
+interpolation puts it between two of them: here, within kσ of the open segment that joins two modes; of
+several such segments the shortest counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from intermode.errors import InputError
+from intermode.noise import draws
+from intermode.targets import Labels
+
+__all__ = ["GaussianMixture", "MixtureLabels", "line"]
+
+SAMPLE_BLOCK = 4096
+"""Consecutive samples of a draw that share a generator: a draw of n is the start of a draw of 2n."""
+
+
+@dataclass(frozen=True)
+class MixtureLabels(Labels):
+    """Labels of a Gaussian mixture.
+
+    ``rule`` is one of ``in-support``, ``between`` (two modes), ``outside`` (off the support but between no
+    two modes) and ``diverged`` (not finite).
+
+    Attributes:
+        nearest: (n,) int, index of the mode at the smallest distance in σ; -1 if diverged.
+        distance: (n,) float64, that distance in units of the mode's σ; inf if diverged.
+        between: (n, 2) int, the two modes between which the sample lies; -1 where there are none.
+    """
+
+    nearest: np.ndarray
+    distance: np.ndarray
+    between: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """A mixture of K isotropic Gaussians in d dimensions.
+
+    Args:
+        means: (K, d) float64.
+        sigma: (K,) float64, standard deviation of each component.
+        weights: (K,) float64, summing to 1.
+        beyond: k, a sample farther than kσ from every mode is a hallucination.
+
+    Raises:
+        InputError: shapes that do not fit, σ <= 0, weights that are negative or do not sum to 1, k <= 0.
+    """
+
+    means: np.ndarray
+    sigma: np.ndarray
+    weights: np.ndarray
+    beyond: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.means.ndim != 2 or len(self.means) == 0 or not np.isfinite(self.means).all():
+            raise InputError("means: must be finite numbers of shape (modes, dimensions), at least one mode")
+        modes = len(self.means)
+        if self.sigma.shape != (modes,) or not ((self.sigma > 0) & np.isfinite(self.sigma)).all():
+            raise InputError("sigma: must be > 0, one value for all modes or one for each")
+        if self.weights.shape != (modes,) or not (self.weights >= 0).all():
+            raise InputError(f"weights: must be {modes} numbers >= 0, one for each mode")
+        if abs(self.weights.sum() - 1) > 1e-9:
+            raise InputError(f"weights: sum to {self.weights.sum():g}; they must sum to 1")
+        if not self.beyond > 0:
+            raise InputError(f"beyond: {self.beyond} must be > 0 (in units of sigma)")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(d,)"""
+        return (self.means.shape[1],)
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        """(n, d) float32 draws; sample i depends on (seed, i) alone.
+
+        Raises:
+            InputError: n < 1.
+        """
+        if n < 1:
+            raise InputError(f"n: {n} samples asked for; must be at least 1")
+        blocks = []
+        for block in range(math.ceil(n / SAMPLE_BLOCK)):
+            rng = draws(seed, "data", block)
+            mode = rng.choice(len(self.means), size=SAMPLE_BLOCK, p=self.weights)
+            eps = rng.standard_normal((SAMPLE_BLOCK, self.means.shape[1]))
+            blocks.append(self.means[mode] + self.sigma[mode, None] * eps)
+        return torch.from_numpy(np.concatenate(blocks)[:n].astype(np.float32))
+
+    def noised(self, signal: float, noise: float) -> GaussianMixture:
+        """The law of x_t = signal * x_0 + noise * eps, again a mixture."""
+        sigma = np.sqrt((signal * self.sigma) ** 2 + noise**2)
+        return GaussianMixture(signal * self.means, sigma, self.weights, self.beyond)
+
+    def _log_components(self, x: Tensor, signal: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Log of the K weighted densities of x_t at x (B, K), with (K, d) means and (K,) variances."""
+        means = torch.as_tensor(signal * self.means, dtype=x.dtype, device=x.device)
+        variance = torch.as_tensor((signal * self.sigma) ** 2 + noise**2, dtype=x.dtype, device=x.device)
+        weights = torch.as_tensor(self.weights, dtype=x.dtype, device=x.device)
+        square = sum((x[:, i, None] - means[:, i]) ** 2 for i in range(x.shape[1]))
+        normal = -0.5 * (square / variance + x.shape[1] * torch.log(2 * math.pi * variance))
+        return torch.log(weights) + normal, means, variance
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(B,) log density at x (B, d), in the dtype of x."""
+        return torch.logsumexp(self._log_components(x, 1.0, 0.0)[0], dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """(B, d) gradient of the log density at x (B, d); of x_t: ``noised(a, s).score(x)``."""
+        log_components, means, variance = self._log_components(x, 1.0, 0.0)
+        weighted = torch.softmax(log_components, dim=1) / variance
+        return weighted @ means - weighted.sum(1, keepdim=True) * x
+
+    def posterior_mean(self, x_t: Tensor, signal: float, noise: float) -> Tensor:
+        """(B, d) E[x_0 | x_t] for x_t = signal * x_0 + noise * eps; the ideal x0_hat."""
+        log_components, _, variance = self._log_components(x_t, signal, noise)
+        responsibility = torch.softmax(log_components, dim=1)
+        means = torch.as_tensor(self.means, dtype=x_t.dtype, device=x_t.device)
+        sigma = torch.as_tensor(self.sigma, dtype=x_t.dtype, device=x_t.device)
+        pull = signal * sigma**2 / variance
+        centre = responsibility @ (means * (1 - pull * signal)[:, None])
+        return centre + (responsibility @ pull)[:, None] * x_t
+
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """(P, 2) int, all pairs of modes, the closest first."""
+        pairs = np.array(list(itertools.combinations(range(len(self.means)), 2)), dtype=int).reshape(-1, 2)
+        lengths = np.linalg.norm(self.means[pairs[:, 0]] - self.means[pairs[:, 1]], axis=1)
+        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], lengths.round(9)))]
+
+    def between(self, x: np.ndarray, within: float) -> np.ndarray:
+        """(n, 2) the closest pair of modes on whose open segment x (n, d) lies, ``within`` σ of it; else -1."""
+        found = np.full((len(x), 2), -1)
+        open_rows = np.arange(len(x))
+        for i, j in self.pairs:
+            if not len(open_rows):
+                break
+            start, along = self.means[i], self.means[j] - self.means[i]
+            offset = x[open_rows] - start
+            share = offset @ along / (along @ along)
+            gap = np.linalg.norm(offset - share[:, None] * along, axis=1)
+            hit = (share > 0) & (share < 1) & (gap <= within * max(self.sigma[i], self.sigma[j]))
+            found[open_rows[hit]] = (i, j)
+            open_rows = open_rows[~hit]
+        return found
+
+    def label(self, x: Tensor | np.ndarray) -> MixtureLabels:
+        """Labels of samples (n, d); a sample that is not finite is hallucinated, by the rule ``diverged``.
+
+        Raises:
+            InputError: samples of another width.
+        """
+        points = np.asarray(x, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1:] != self.shape:
+            raise InputError(f"samples: shape {points.shape} does not fit; must be (n, {self.shape[0]})")
+        n = len(points)
+        nearest = np.empty(n, dtype=int)
+        distance = np.empty(n)
+        for begin in range(0, n, 65536):
+            rows = slice(begin, begin + 65536)
+            square = sum((points[rows, i, None] - self.means[:, i]) ** 2 for i in range(points.shape[1]))
+            scaled = np.where(np.isfinite(square), np.sqrt(square) / self.sigma, np.inf)
+            nearest[rows] = scaled.argmin(1)
+            distance[rows] = scaled.min(1)
+        diverged = ~np.isfinite(points).all(1)
+        distance[diverged] = np.inf
+        nearest[diverged] = -1
+        hallucinated = distance > self.beyond
+        between = np.full((n, 2), -1)
+        off = hallucinated & ~diverged
+        between[off] = self.between(points[off], self.beyond)
+        rule = np.full(n, "in-support", dtype="<U10")
+        rule[hallucinated] = "outside"
+        rule[between[:, 0] >= 0] = "between"
+        rule[diverged] = "diverged"
+        return MixtureLabels(hallucinated, rule, nearest, distance, between)
+
+
+def line(
+    means: Sequence[float],
+    sigma: float | Sequence[float] = 0.05,
+    weights: Sequence[float] | None = None,
+    *,
+    beyond: float = 6.0,
+) -> GaussianMixture:
+    """The paper's 1-D mixtures (section 4.1): modes at ``means``, equal weights unless given.
+
+    Raises:
+        InputError: see :class:`GaussianMixture`.
+    """
+    centres = np.asarray(means, dtype=np.float64).reshape(-1, 1)
+    modes = len(centres)
+    widths = np.full(modes, sigma) if np.ndim(sigma) == 0 else np.asarray(sigma, dtype=np.float64)
+    shares = np.full(modes, 1 / max(modes, 1)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return GaussianMixture(centres, widths, shares, beyond)

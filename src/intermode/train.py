@@ -1,0 +1,315 @@
+r"""The training loop: denoising with a mean squared error at uniform timesteps (Ho et al. 2020, eq. 14).
+
+.. math::
+    \min_\theta \; \mathbb E_{x_0, t, \varepsilon} \bigl\| f_\theta(a_t x_0 + s_t \varepsilon, t) - y \bigr\|^2
+
+with :math:`y = \varepsilon` unless the network predicts something else. Batch, timesteps and noise of a step
+are drawn from (seed, step), so a resumed run needs no generator's state and goes on bit for bit. `accelerate`
+places the work on one device or many: each process computes its share of the same global batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from intermode.denoiser import NetworkDenoiser, Prediction
+from intermode.errors import InputError
+from intermode.files import load_tensors, save_tensors
+from intermode.noise import draws
+from intermode.progress import Progress, Silent
+from intermode.schedule import Schedule
+
+__all__ = ["TrainConfig", "Trained", "train"]
+
+LOSS_POINTS = 200
+"""Points of the loss curve, each a mean over an equal share of the steps."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Args:
+        steps: optimiser steps.
+        batch: samples in a step, over all processes.
+        learning_rate: of Adam, at the start.
+        decay: ``cosine`` lets the learning rate fall to zero; ``none`` keeps it (the paper).
+        ema: decay of an exponential moving average of the weights, e.g. 0.999; 0 for none (the paper).
+        seed: of the batches and of the noise.
+        checkpoint_every: steps between checkpoints.
+        precision: ``no`` (float32), ``bf16`` or ``fp16``, as `accelerate` names them.
+        track: a tracker of `accelerate` (``tensorboard``, ``wandb``, ...), or none.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    steps: int = 4000
+    batch: int = 1000
+    learning_rate: float = 1e-3
+    decay: Literal["cosine", "none"] = "cosine"
+    ema: float = 0.0
+    seed: int = 0
+    checkpoint_every: int = 1000
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    track: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate: {self.learning_rate} must be > 0")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema: {self.ema} is outside [0, 1)")
+        if self.decay not in ("cosine", "none"):
+            raise InputError(f"decay: unknown {self.decay!r}; choose cosine or none")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        if self.decay == "none":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained denoiser.
+
+    Attributes:
+        denoiser: with the averaged weights if there is an EMA.
+        losses: up to (200,) float64, the mean loss over equal shares of the steps.
+        seconds: spent on optimiser steps, over all runs.
+    """
+
+    denoiser: NetworkDenoiser
+    losses: np.ndarray
+    seconds: float
+
+
+def _objective(prediction: Prediction, x_0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    if prediction == "eps":
+        return eps
+    if prediction == "x0":
+        return x_0
+    if prediction == "v":
+        return a * eps - s * x_0
+    return eps - x_0
+
+
+def train(
+    network: nn.Module,
+    schedule: Schedule,
+    data: Tensor,
+    config: TrainConfig,
+    *,
+    prediction: Prediction = "eps",
+    folder: Path | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    watch: Callable[[int, NetworkDenoiser], None] | None = None,
+    watch_every: int = 0,
+) -> Trained:
+    """Train ``network`` in place.
+
+    Args:
+        network: with fresh weights; its ``config`` (if any) is part of the checkpoint's identity.
+        schedule: the forward process.
+        data: (n, *shape) float32 training samples.
+        config: how to train.
+        prediction: what the network predicts.
+        folder: for ``checkpoint.safetensors``; a killed run goes on from it, bit for bit on a CPU.
+        device: ``cpu`` or ``cuda`` (under ``accelerate launch``: that process's device).
+        progress: shown to the user.
+        watch, watch_every: called with (steps done, denoiser) every so many steps and at the end.
+
+    Raises:
+        InputError: no data, data that is not finite, or a checkpoint of another training.
+        FloatingPointError: the loss is no longer finite.
+    """
+    if len(data) == 0:
+        raise InputError("data: there are no training samples")
+    if not torch.isfinite(data).all():
+        raise InputError("data: holds values that are not finite")
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=config.precision,
+        log_with=config.track,
+        project_dir=str(folder) if folder else None,
+    )
+    progress = progress or Silent()
+    state = _State(network.to(accelerator.device), config, accelerator)
+    path = folder / "checkpoint.safetensors" if folder else None
+    identity = _identity(network, schedule, data, config, prediction)
+    if path and path.exists():
+        state.load(path, identity)
+        progress.notice(f"training goes on after step {state.step} of {config.steps}")
+    if config.track:
+        accelerator.init_trackers("intermode", config=asdict(config))
+    denoiser = NetworkDenoiser(state.averaged(), schedule, prediction)
+    data = data.to(accelerator.device)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    mine = slice(rank * config.batch // ranks, (rank + 1) * config.batch // ranks)
+    shape = tuple(data.shape[1:])
+    per_point = math.ceil(config.steps / LOSS_POINTS)
+    begin = time.perf_counter()
+    with progress.task("training", config.steps, state.step, "steps") as task:
+        while state.step < config.steps:
+            rng = draws(config.seed, "train", state.step)
+            rows = torch.from_numpy(rng.integers(0, len(data), config.batch)[mine]).to(accelerator.device)
+            t = torch.from_numpy(rng.integers(0, len(schedule), config.batch)[mine]).to(accelerator.device)
+            noise = rng.standard_normal((config.batch, *shape), dtype=np.float32)[mine]
+            eps = torch.from_numpy(noise).to(accelerator.device)
+            x_0 = data[rows]
+            a, s = schedule.level_like(t, x_0)
+            with accelerator.autocast():
+                output = state.wrapped(a * x_0 + s * eps, t)
+            output = output.sample if hasattr(output, "sample") else output
+            loss = (output.float() - _objective(prediction, x_0, eps, a, s)).square().mean()
+            state.advance(loss, accelerator)
+            if state.step % per_point == 0 or state.step == config.steps:
+                if not math.isfinite(mean := state.close_loss_point()):
+                    raise FloatingPointError(f"the loss is {mean} at step {state.step}; lower the learning rate")
+                if config.track:
+                    accelerator.log({"loss": mean, "learning_rate": config.rate(state.step - 1)}, step=state.step)
+            done = state.step == config.steps
+            if path and accelerator.is_main_process and (done or state.step % config.checkpoint_every == 0):
+                begin = state.add_time(begin)
+                state.save(path, identity)
+            if watch and watch_every and (done or state.step % watch_every == 0):
+                begin = state.add_time(begin)
+                network.eval()
+                watch(state.step, denoiser)
+                network.train()
+                begin = time.perf_counter()
+            task.advance(1)
+    state.add_time(begin)
+    if config.track:
+        accelerator.end_training()
+    state.finish()
+    network.eval().requires_grad_(False)
+    return Trained(NetworkDenoiser(network, schedule, prediction), np.array(state.losses), state.seconds)
+
+
+def _identity(
+    network: nn.Module, schedule: Schedule, data: Tensor, config: TrainConfig, prediction: Prediction
+) -> dict[str, str]:
+    """What a checkpoint must agree on to be continued. Trackers and checkpoint times may change."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("track", "checkpoint_every")}
+    digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    described = {
+        "network": getattr(network, "config", type(network).__name__),
+        "schedule": schedule.config,
+        "data": [list(data.shape), digest],
+        "prediction": prediction,
+        **settings,
+    }
+    return {k: json.dumps(v, sort_keys=True, default=str) for k, v in described.items()}
+
+
+class _State:
+    """Everything that changes during training: weights, Adam's moments, the average, losses, time."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig, accelerator: Any) -> None:
+        self.network, self.config = network, config
+        network.train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+        self.wrapped, self.optimizer = accelerator.prepare(network, optimizer)
+        self.ema: Any = None
+        if config.ema:
+            from diffusers.training_utils import EMAModel
+
+            self.ema = EMAModel(network.parameters(), decay=config.ema)
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[float] = []
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        self._loss_count = 0
+
+    def averaged(self) -> nn.Module:
+        """The network itself (an EMA's weights are copied into it by :meth:`finish`)."""
+        return self.network
+
+    def advance(self, loss: Tensor, accelerator: Any) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        self.optimizer.step()
+        if self.ema:
+            self.ema.step(self.network.parameters())
+        self._loss_sum += loss.detach().double()
+        self._loss_count += 1
+        self.step += 1
+
+    def close_loss_point(self) -> float:
+        self.losses.append(float(self._loss_sum) / self._loss_count)
+        self._loss_sum.zero_()
+        self._loss_count = 0
+        return self.losses[-1]
+
+    def add_time(self, begin: float) -> float:
+        now = time.perf_counter()
+        self.seconds += now - begin
+        return now
+
+    def finish(self) -> None:
+        if self.ema:
+            self.ema.copy_to(self.network.parameters())
+
+    def _raw_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def save(self, path: Path, identity: dict[str, str]) -> None:
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        for i, moments in self._raw_optimizer().state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+        if self.ema:
+            tensors |= {f"ema.{i}": v for i, v in enumerate(self.ema.shadow_params)}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        tensors["loss_sum"] = self._loss_sum
+        numbers = {"step": self.step, "seconds": self.seconds, "loss_count": self._loss_count}
+        save_tensors(path, tensors, {**identity, **{f"at.{k}": repr(v) for k, v in numbers.items()}})
+
+    def load(self, path: Path, identity: dict[str, str]) -> None:
+        tensors, metadata = load_tensors(path)
+        differing = [k for k, v in identity.items() if metadata.get(k) != v]
+        if differing:
+            k = differing[0]
+            raise InputError(
+                f"{path}: is the checkpoint of another training "
+                f"({k}: {metadata.get(k, 'nothing')[:80]} there, {identity[k][:80]} asked for)"
+            )
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "ema": {}}
+        for name, value in tensors.items():
+            head, _, rest = name.partition(".")
+            if head in groups:
+                groups[head][rest] = value
+        self.network.load_state_dict(groups["network"])
+        optimizer = self._raw_optimizer()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        if self.ema:
+            shadow = [groups["ema"][str(i)] for i in range(len(groups["ema"]))]
+            self.ema.shadow_params = [s.to(p.device) for s, p in zip(shadow, self.ema.shadow_params, strict=True)]
+        self.step, self.seconds = int(metadata["at.step"]), float(metadata["at.seconds"])
+        if self.ema:
+            self.ema.optimization_step = self.step
+        self._loss_count = int(metadata["at.loss_count"])
+        self.losses = tensors["losses"].tolist()
+        self._loss_sum.copy_(tensors["loss_sum"])
