@@ -76,6 +76,11 @@ class NetworkDenoiser(Denoiser):
     def dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, as the network says."""
+        return tuple(int(size) for size in self.network.shape)  # type: ignore[union-attr] # a network's own property
+
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         output = self.predict(x_t, t, **condition)
         a, s = self.schedule.level_like(t, x_t)

@@ -57,6 +57,13 @@ class Outcome:
         """Mass that left the grid (or was gained by discretisation, if negative)."""
         return 1.0 - float(self.mass.sum())
 
+    def histogram(self, edges: np.ndarray) -> np.ndarray:
+        """(B,) mass between neighbouring ``edges`` (B + 1,), in 1-D: by interpolating the distribution function,
+        since each point stands for the mass around it."""
+        order = np.argsort(self.x_0[:, 0])
+        mass = self.mass[order]
+        return np.diff(np.interp(edges, self.x_0[order, 0], mass.cumsum() - mass / 2, left=0.0))
+
 
 @dataclass(frozen=True)
 class Mass:

@@ -6,6 +6,7 @@ Tensors travel as safetensors: nothing is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -62,11 +63,20 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors."""
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with replacing(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {}))
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {}))
+        except SafetensorError as error:  # it wraps what the system said, a full disk say
+            number = errno.ENOSPC if "os error 28" in str(error) else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

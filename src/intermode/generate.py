@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent
 from intermode.sampler import Sampler, Step
 
-__all__ = ["Generated", "Plan", "generate", "replay", "score"]
+__all__ = ["Generated", "Plan", "generate", "predictions", "replay", "score", "tally"]
 
 LOW_DIMENSIONAL_CHUNK = 16384
 
@@ -118,6 +118,62 @@ def replay(denoiser: Denoiser, sampler: Sampler, plan: Plan, chunk: int, **condi
     """The steps of one chunk again, to look at flagged samples more closely (all ``plan.chunk`` rows)."""
     noise = NoiseStream(plan.seed, chunk * plan.chunk, plan.chunk, plan.shape, device=plan.device)
     return sampler(denoiser, noise(), noise, **condition)
+
+
+def predictions(
+    denoiser: Denoiser, sampler: Sampler, plan: Plan, rows: Sequence[int], below: int, **condition: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """x0_hat of chosen samples over the last timesteps, by drawing their chunks again.
+
+    Args:
+        rows: sample indices, 0 <= row < plan.n.
+        below: only timesteps under it are kept.
+
+    Returns:
+        the (K,) timesteps, falling, and (K, len(rows), *shape) predictions.
+    """
+    timesteps: list[int] = []
+    found: dict[int, list[np.ndarray]] = {row: [] for row in rows}
+    for chunk in sorted({row // plan.chunk for row in rows}):
+        here = [row for row in rows if row // plan.chunk == chunk]
+        timesteps = []
+        for step in replay(denoiser, sampler, plan, chunk, **condition):
+            if step.t < below:
+                timesteps.append(step.t)
+                for row in here:
+                    found[row].append(step.x0_hat[row - chunk * plan.chunk].cpu().numpy())
+    return np.array(timesteps), np.stack([np.stack(found[row]) for row in rows], axis=1)
+
+
+def tally(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    plan: Plan,
+    measure: Callable[[Tensor], np.ndarray],
+    *,
+    file: Path | None = None,
+    progress: Progress | None = None,
+    **condition: Any,
+) -> np.ndarray:
+    """The sum of ``measure`` over all samples, which are not kept: for counts over 1e8 samples and more.
+
+    Args:
+        measure: (B, *shape) samples to int64 counts of a fixed shape.
+        file: where the sum so far is kept every half minute, so that a killed run goes on.
+    """
+    total, begin = np.zeros((), dtype=np.int64), 0
+    if file and file.exists():
+        tensors, metadata = load_tensors(file)
+        total, begin = tensors["total"].numpy(), int(metadata["chunks"])
+    with (progress or Silent()).task("sampling", plan.n, min(begin * plan.chunk, plan.n), "samples") as task:
+        saved = time.monotonic()
+        for index in plan.chunks[begin:]:
+            total = total + measure(_chunk(denoiser, sampler, plan, index, (), condition)["samples"])
+            task.advance(plan.rows(index))
+            if file and (time.monotonic() - saved > 30 or index == plan.chunks[-1]):
+                save_tensors(file, {"total": torch.from_numpy(np.asarray(total))}, {"chunks": str(index + 1)})
+                saved = time.monotonic()
+    return total
 
 
 def generate(

@@ -79,6 +79,11 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width, slope) for _ in range(1 if tied_blocks else blocks))
         self.output = nn.Sequential(nn.LayerNorm(width), nn.LeakyReLU(slope), nn.Linear(width, dimensions))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (dimensions,)."""
+        return (int(self.config["dimensions"]),)
+
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """(B, dimensions) from x_t (B, dimensions) and t, () for the whole batch or (B,)."""
         distinct, inverse = torch.unique(t, return_inverse=True) if t.ndim else (t.reshape(1), None)

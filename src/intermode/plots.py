@@ -1,0 +1,230 @@
+"""From arrays to figures: one function for each kind of figure, drawn as the paper draws it.
+
+Each function writes ``<path>.png`` and, for papers, ``<path>.pdf`` beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from intermode.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Band", "curves", "fields", "log_density", "loss", "score_histogram", "trajectories"]
+
+BLUE, RED, ORANGE, GREY = "#2f6db3", "#c8322b", "#e8871e", "#8a8a8a"
+STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False}
+
+Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
+"""Values of a curve with the lower and upper ends of their intervals."""
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    return figure, list(axes.ravel())
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for suffix in (".png", ".pdf"):
+        with replacing(path.with_suffix(suffix)) as temporary:
+            # no creation date, so that the same figure is the same file
+            metadata = {"CreationDate": None} if suffix == ".pdf" else {}
+            figure.savefig(temporary, dpi=180, metadata=metadata)
+
+
+@rc_context(STYLE)
+def log_density(
+    path: Path,
+    edges: np.ndarray,
+    samples: np.ndarray,
+    true_x: np.ndarray,
+    true_density: np.ndarray,
+    off_support: np.ndarray,
+    *,
+    exact: np.ndarray | None = None,
+    title: str = "",
+) -> None:
+    """Fig. 2: histogram of the samples (blue) under the true density (red), on a log axis.
+
+    Args:
+        edges: (B + 1,) of the bins.
+        samples: (B,) density of the samples in each bin.
+        true_x, true_density: (G,) the true density.
+        off_support: (B,) bool, the bins off the support, shaded and outlined.
+        exact: (B,) density of the reverse chain itself, drawn as a thin line.
+    """
+    figure, (axes,) = _figure(6.4, 3.2)
+    floor = samples[samples > 0].min() / 3 if (samples > 0).any() else 1e-9
+    centres = (edges[:-1] + edges[1:]) / 2
+    axes.stairs(np.maximum(samples, floor), edges, baseline=floor, fill=True, color=BLUE, alpha=0.65, label="generated")
+    axes.plot(true_x, np.maximum(true_density, floor * 1e-3), color=RED, lw=1.3, label="true density")
+    if exact is not None:
+        axes.plot(centres, np.maximum(exact, floor * 1e-3), color="black", lw=0.7, label="exact law of the chain")
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], off_support.astype(int), [0]])))
+    for k, (begin, end) in enumerate(changes.reshape(-1, 2)):
+        label = "off the support" if k == 0 else None
+        axes.axvspan(edges[begin], edges[end], facecolor=RED, alpha=0.07, label=label)
+        for edge in (edges[begin], edges[end]):
+            axes.axvline(edge, color=RED, lw=0.6, ls=":")
+    axes.set_yscale("log")
+    axes.set_ylim(floor, 3 * max(samples.max(), true_density.max()))
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("$x$")
+    axes.set_ylabel("density")
+    axes.set_title(title, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def trajectories(
+    path: Path,
+    timesteps: np.ndarray,
+    hallucinated: np.ndarray,
+    in_support: np.ndarray,
+    window: tuple[int, int],
+    modes: Sequence[float] = (),
+) -> None:
+    """Fig. 5: x0_hat along the last timesteps, hallucinated samples red, in-support ones blue.
+
+    Args:
+        timesteps: (K,).
+        hallucinated, in_support: (K, n) predictions.
+        window: of the detector, shaded.
+        modes: marked by dashed lines.
+    """
+    figure, (axes,) = _figure(5.2, 3.2)
+    for values, shades, label in ((in_support, "Blues", "in-support"), (hallucinated, "Reds", "hallucinated")):
+        for k in range(values.shape[1]):
+            colour = colormaps[shades](0.45 + 0.5 * k / max(values.shape[1] - 1, 1))
+            axes.plot(timesteps, values[:, k], color=colour, lw=0.9, label=label if k == 0 else None)
+    axes.axvspan(*window, color=GREY, alpha=0.15, lw=0, label="Hal window")
+    for mode in modes:
+        axes.axhline(mode, color=GREY, lw=0.6, ls="--")
+    axes.set_xlim(timesteps.max(), timesteps.min())
+    if len(modes):
+        margin = 0.35 * (max(modes) - min(modes) + 1)
+        axes.set_ylim(min(modes) - margin, max(modes) + margin)
+    axes.set_xlabel("timestep $t$ (the sample is finished at the right)")
+    axes.set_ylabel(r"predicted $\hat{x}_0$")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def score_histogram(
+    path: Path, scores: np.ndarray, hallucinated: np.ndarray, thresholds: Mapping[str, float], name: str
+) -> None:
+    """Fig. 6: density of the log score of hallucinated (orange) and in-support (blue) samples, with thresholds.
+
+    Args:
+        scores: (n,); scores that are not finite stand in the last bin.
+        hallucinated: (n,) bool.
+        thresholds: by label.
+        name: of the score.
+    """
+    figure, (axes,) = _figure(5.2, 3.0)
+    positive = scores[np.isfinite(scores) & (scores > 0)]
+    low, high = np.log10(positive.min()), np.log10(positive.max())
+    logs = np.log10(np.clip(np.nan_to_num(scores, nan=np.inf), positive.min(), positive.max()))
+    edges = np.linspace(low, high + 1e-9, 90)
+    for mask, colour, label in ((~hallucinated, BLUE, "in-support"), (hallucinated, ORANGE, "hallucinated")):
+        axes.hist(logs[mask], list(edges), density=True, color=colour, alpha=0.6, label=f"{label} ({mask.sum():,})")
+    for (label, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
+        if np.isfinite(value) and value > 0:
+            axes.axvline(np.log10(value), color="black", lw=1, ls=style, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"$10^{{{v:g}}}$"))
+    axes.set_xlabel(name)
+    axes.set_ylabel("density of log score")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def loss(path: Path, steps: int, losses: np.ndarray) -> None:
+    """The training loss, each point a mean over an equal share of the steps."""
+    figure, (axes,) = _figure(5.2, 2.4)
+    axes.plot(np.linspace(0, steps, len(losses) + 1)[1:], losses, color=BLUE, lw=1)
+    axes.set_yscale("log")
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("loss")
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def fields(
+    path: Path,
+    x: np.ndarray,
+    panels: Sequence[tuple[str, str, Mapping[int, np.ndarray]]],
+    modes: Sequence[float],
+    limits: Mapping[str, tuple[float, float]],
+) -> None:
+    """Fig. 4: curves over x for several timesteps, one panel for each (title, quantity, {t: (G,) values}).
+
+    Args:
+        limits: range of the vertical axis by quantity.
+    """
+    columns = 2
+    figure, all_axes = _figure(7.0, 2.6 * (len(panels) // columns), columns, len(panels) // columns, sharex=True)
+    for axes, (title, quantity, by_t) in zip(all_axes, panels, strict=True):
+        for k, (t, values) in enumerate(sorted(by_t.items())):
+            axes.plot(x, values, color=colormaps["viridis"](0.92 * k / max(len(by_t) - 1, 1)), lw=1, label=f"$t={t}$")
+        for mode in modes:
+            axes.axvline(mode, color=GREY, lw=0.5, ls="--")
+        axes.set_title(title, fontsize=9)
+        axes.set_ylabel(quantity)
+        axes.set_ylim(*limits[quantity])
+        axes.set_xlim(x[0], x[-1])
+    for axes in all_axes[-columns:]:
+        axes.set_xlabel("$x_t$")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def curves(
+    path: Path,
+    x: Sequence[float],
+    lines: Mapping[str, Band],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    ticks: Sequence[str] | None = None,
+) -> None:
+    """Values with their intervals against a setting, a line for each label.
+
+    Args:
+        ticks: names of the settings, where they are no numbers.
+    """
+    figure, (axes,) = _figure(4.6, 3.0)
+    places = range(len(x)) if ticks else x
+    for colour, (label, (values, low, high)) in zip((BLUE, ORANGE, RED, GREY, "#3a8f4e"), lines.items(), strict=False):
+        errors = [np.subtract(values, low).clip(0), np.subtract(high, values).clip(0)]
+        axes.errorbar(places, values, errors, color=colour, marker="o", ms=4, lw=1.2, capsize=3, label=label)
+    if log_x and not ticks:
+        axes.set_xscale("log")
+        axes.set_xticks(list(x), [f"{v:g}" for v in x])
+        axes.minorticks_off()
+    if log_y:
+        axes.set_yscale("log")
+    if ticks:
+        axes.set_xticks(list(places), list(ticks))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if len(lines) > 1:
+        axes.legend(fontsize=8)
+    _save(figure, path)
