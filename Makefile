@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint bench results clean
+.PHONY: setup demo test test-all lint bench keep results clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed-test
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py
+
+keep: setup
+	$(BIN)/python benchmarks/keep_result.py $(RUN)
 
 results: setup
 	$(BIN)/python benchmarks/results_table.py

@@ -1,0 +1,83 @@
+"""Find, explain and remove the hallucinations of diffusion models.
+
+The public names, loaded when first used, so that ``import intermode`` costs nothing. The two functions that are
+named as their modules stay there: ``intermode.train.train`` and ``intermode.generate.generate``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from intermode.bundle import load_model, save_model
+    from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
+    from intermode.detect.hal import Hal, HalRenoise
+    from intermode.errors import InputError
+    from intermode.evaluate import detection
+    from intermode.exact import off_support
+    from intermode.generate import Plan, score
+    from intermode.networks import build
+    from intermode.sampler import DDIM, Ancestral, Step
+    from intermode.schedule import Schedule, cosine, linear
+    from intermode.targets.gaussian import GaussianMixture, line
+    from intermode.targets.lattice import diamond, grid
+    from intermode.threshold import Threshold, conformal, labelled, quantile
+    from intermode.train import TrainConfig, Trained
+
+_HOME = {
+    "bundle": ("load_model", "save_model"),
+    "denoiser": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
+    "detect.hal": ("Hal", "HalRenoise"),
+    "errors": ("InputError",),
+    "evaluate": ("detection",),
+    "exact": ("off_support",),
+    "generate": ("Plan", "score"),
+    "networks": ("build",),
+    "sampler": ("DDIM", "Ancestral", "Step"),
+    "schedule": ("Schedule", "cosine", "linear"),
+    "targets.gaussian": ("GaussianMixture", "line"),
+    "targets.lattice": ("diamond", "grid"),
+    "threshold": ("Threshold", "conformal", "labelled", "quantile"),
+    "train": ("TrainConfig", "Trained"),
+}
+
+__all__ = [
+    "DDIM",
+    "Ancestral",
+    "Denoiser",
+    "GaussianMixture",
+    "Hal",
+    "HalRenoise",
+    "InputError",
+    "MixtureDenoiser",
+    "NetworkDenoiser",
+    "Plan",
+    "Schedule",
+    "Step",
+    "TabulatedDenoiser",
+    "Threshold",
+    "TrainConfig",
+    "Trained",
+    "build",
+    "conformal",
+    "cosine",
+    "detection",
+    "diamond",
+    "grid",
+    "labelled",
+    "line",
+    "linear",
+    "load_model",
+    "off_support",
+    "quantile",
+    "save_model",
+    "score",
+]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

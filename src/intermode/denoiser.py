@@ -13,12 +13,14 @@ A network may predict something else, from which :math:`\hat x_0` is recovered:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from intermode.errors import InputError
+from intermode.progress import Progress, Silent
 from intermode.schedule import Schedule
 from intermode.targets.gaussian import GaussianMixture
 
@@ -165,6 +167,14 @@ class TabulatedDenoiser(Denoiser):
             raise InputError("t: a tabulated denoiser takes one int for the whole batch")
         a, s = self.schedule.level(t)
         return torch.add(x_t, self._eps(x_t, t), alpha=-s).div_(a)
+
+    def prepare(self, timesteps: Sequence[int], *, device: str = "cpu", progress: Progress | None = None) -> None:
+        """Make the tables of these timesteps now, for float32 samples, rather than when they are first needed."""
+        like = torch.zeros((1, self.dimensions), device=device)
+        with (progress or Silent()).task("tabulating", len(timesteps), 0, "timesteps") as task:
+            for t in timesteps:
+                self._eps(like, t)
+                task.advance(1)
 
     def _eps(self, x: Tensor, t: int) -> Tensor:
         key = (t, x.device, x.dtype)

@@ -128,15 +128,18 @@ def score_histogram(
     """Fig. 6: density of the log score of hallucinated (orange) and in-support (blue) samples, with thresholds.
 
     Args:
-        scores: (n,); scores that are not finite stand in the last bin.
+        scores: (n,); the few far above all others, and those that are not finite, stand in the last bin.
         hallucinated: (n,) bool.
         thresholds: by label.
         name: of the score.
     """
     figure, (axes,) = _figure(5.2, 3.0)
     positive = scores[np.isfinite(scores) & (scores > 0)]
-    low, high = np.log10(positive.min()), np.log10(positive.max())
-    logs = np.log10(np.clip(np.nan_to_num(scores, nan=np.inf), positive.min(), positive.max()))
+    # diverged samples may score 1e30: they must not squeeze all others into one bin
+    top = max(np.quantile(positive, 0.9999), np.quantile(scores[hallucinated], 0.9, method="lower"))
+    bounds = positive.min(), min(top, positive.max())
+    low, high = np.log10(bounds)
+    logs = np.log10(np.clip(np.nan_to_num(scores, nan=np.inf), *bounds))
     edges = np.linspace(low, high + 1e-9, 90)
     for mask, colour, label in ((~hallucinated, BLUE, "in-support"), (hallucinated, ORANGE, "hallucinated")):
         axes.hist(logs[mask], list(edges), density=True, color=colour, alpha=0.6, label=f"{label} ({mask.sum():,})")

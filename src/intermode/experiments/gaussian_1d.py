@@ -139,7 +139,7 @@ class Config(ModelConfig):
         window: timesteps of Hal, both ends included; the paper's is 0 15.
     """
 
-    samples: int = 500_000
+    samples: int = 1_000_000
     window: tuple[int, int] = (0, 15)
 
     def check(self) -> None:
@@ -198,6 +198,8 @@ def run(run: Run, config: Config) -> Results:
     trained = config.fit(run.path / "model", run.progress)
     low, high = grid_range(target)
     table = TabulatedDenoiser(trained.denoiser, low, high, points=config.grid_points)
+    if not (run.path / "samples.safetensors").exists():
+        table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
     generated = generate(table, config.sampler, config.plan, _detectors(config), folder=run.path, progress=run.progress)
     labels = target.label(generated.samples)
     run.keep_time()
@@ -420,10 +422,16 @@ def _figures(
         f"{target.beyond:g}σ from every mode. The thin line is the exact law of the trained model's reverse chain. "
         "Compare Fig. 2 of the paper."
     )
+    if bad.any() and not bad.all():
+        _detection_figures(run, results, config, table, generated, labels)
     plots.loss(run.figure("loss"), config.steps, trained.losses)
     results.figures["loss"] = "Training loss."
-    if not bad.any() or bad.all():
-        return
+
+
+def _detection_figures(
+    run: Run, results: Results, config: Config, table: Denoiser, generated: Generated, labels: MixtureLabels
+) -> None:
+    target, bad = config.target, labels.hallucinated
     chosen = _first(np.flatnonzero(bad & ~generated.diverged)), _first(np.flatnonzero(~bad))
     t_max = min(60, config.timesteps)
     timesteps, x0_hat = predictions(table, config.sampler, config.plan, [*chosen[0], *chosen[1]], t_max)

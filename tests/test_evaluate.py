@@ -1,0 +1,196 @@
+"""Statistics of a score against scikit-learn, brute force and a plain bootstrap."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from intermode.errors import InputError
+from intermode.evaluate import Estimate, detection, share
+from intermode.threshold import labelled
+
+
+def brute_force(scores, bad):
+    """Tries every threshold: keep what is at most tau."""
+    best = {"kept_at_95_removed": 0.0, "removed_at_95_kept": 0.0, "removed_at_98_kept": 0.0}
+    for tau in [-np.inf, *np.unique(scores)]:
+        kept, removed = np.mean(scores[~bad] <= tau), np.mean(scores[bad] > tau)
+        if removed >= 0.95 - 1e-12:
+            best["kept_at_95_removed"] = max(best["kept_at_95_removed"], kept)
+        for target in (95, 98):
+            if kept >= target / 100 - 1e-12:
+                name = f"removed_at_{target}_kept"
+                best[name] = max(best[name], removed)
+    return best
+
+
+@given(
+    good=st.lists(st.integers(0, 15), min_size=1, max_size=60),
+    bad=st.lists(st.integers(0, 20), min_size=1, max_size=60),
+)
+def test_statistics_equal_brute_force_and_scikit_learn(good, bad):
+    """Few distinct values: ties within and between the classes are everywhere."""
+    scores = np.array(good + bad, dtype=float)
+    hallucinated = np.arange(len(scores)) >= len(good)
+    found = detection(scores, hallucinated, resamples=2)
+    assert found.auroc.value == pytest.approx(roc_auc_score(hallucinated, scores), abs=1e-12)
+    for name, value in brute_force(scores, hallucinated).items():
+        assert getattr(found, name).value == pytest.approx(value, abs=1e-12), name
+
+
+@given(seed=st.integers(0, 10_000), good=st.integers(1, 300), bad=st.integers(1, 60))
+def test_statistics_equal_brute_force_without_ties(seed, good, bad):
+    scores = np.random.default_rng(seed).standard_normal(good + bad)
+    scores[good:] += 1.5
+    hallucinated = np.arange(good + bad) >= good
+    found = detection(scores, hallucinated, resamples=2)
+    assert found.auroc.value == pytest.approx(roc_auc_score(hallucinated, scores), abs=1e-12)
+    for name, value in brute_force(scores, hallucinated).items():
+        assert getattr(found, name).value == pytest.approx(value, abs=1e-12), name
+
+
+@given(seed=st.integers(0, 1000))
+def test_operating_points_are_what_the_thresholds_do(seed):
+    """The same numbers that :mod:`intermode.threshold` reaches on these scores."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 30, 300) + 0.0
+    hallucinated = rng.random(300) < 0.3
+    assume(hallucinated.any() and not hallucinated.all())
+    found = detection(scores, hallucinated, resamples=2)
+    keep = labelled(scores, hallucinated, removed=0.95).keep(scores)
+    assert found.kept_at_95_removed.value == pytest.approx(keep[~hallucinated].mean())
+    keep = labelled(scores, hallucinated, kept=0.98).keep(scores)
+    assert found.removed_at_98_kept.value == pytest.approx(1 - keep[hallucinated].mean())
+
+
+def test_infinite_and_nan_scores_are_the_most_suspect():
+    scores = np.array([0.0, 1.0, 2.0, np.inf, np.nan, 3.0])
+    found = detection(scores, np.array([0, 0, 0, 1, 1, 0], dtype=bool), resamples=50)
+    assert found.auroc.value == 1.0
+    assert found.removed_at_98_kept.value == 1.0
+    assert found.kept_at_95_removed.value == 1.0
+
+
+# intervals
+
+
+def overlapping_classes(decimals=2):
+    """600 in-support and 150 hallucinated scores; fewer decimals, more ties."""
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.standard_normal(600), rng.standard_normal(150) + 1.3]).round(decimals)
+    return scores, np.arange(750) >= 600
+
+
+@pytest.mark.parametrize("decimals", [2, 0])
+def test_auroc_interval_is_that_of_a_plain_bootstrap(decimals):
+    """Both classes resampled with replacement, all pairs compared, ties counting half.
+
+    From 8000 resamples a quantile of 2.5 % is known to 0.02 standard deviations, the difference of two to 0.0075
+    of the interval's width: 0.06 is eight times that, and less than what a 90 % interval lacks.
+    """
+    scores, bad = overlapping_classes(decimals)
+    pairs = (scores[bad][:, None] > scores[~bad]) + 0.5 * (scores[bad][:, None] == scores[~bad])
+    rng = np.random.default_rng(1)
+    often = [rng.multinomial(n, np.full(n, 1 / n), size=8000) for n in pairs.shape]
+    plain = ((often[0] @ pairs) * often[1]).sum(1) / pairs.size
+    low, high = np.quantile(plain, [0.025, 0.975])
+    found = detection(scores, bad, resamples=8000).auroc
+    assert found.low == pytest.approx(low, abs=0.06 * (high - low))
+    assert found.high == pytest.approx(high, abs=0.06 * (high - low))
+
+
+def test_intervals_of_operating_points_are_those_of_a_plain_bootstrap():
+    """Both classes resampled with replacement, the statistics from the thresholds themselves.
+
+    With 2000 resamples each, two quantiles of 2.5 % differ by 0.015 of the interval's width; the allowed 0.15 is
+    ten times that, plus a step of the discrete statistics.
+    """
+    scores, bad = overlapping_classes()
+    rng = np.random.default_rng(1)
+    rows = []
+    for _ in range(2000):
+        good, hall = rng.choice(scores[~bad], 600), rng.choice(scores[bad], 150)
+        both, labels = np.concatenate([good, hall]), np.arange(750) >= 600
+        row = {"kept_at_95_removed": labelled(both, labels, removed=0.95).keep(good).mean()}
+        for percent in (95, 98):
+            row[f"removed_at_{percent}_kept"] = 1 - labelled(both, labels, kept=percent / 100).keep(hall).mean()
+        rows.append(row)
+    found = detection(scores, bad, resamples=2000)
+    for name in rows[0]:
+        low, high = np.quantile([row[name] for row in rows], [0.025, 0.975])
+        allowed = 0.15 * (high - low) + 1 / 150
+        estimate = getattr(found, name)
+        assert estimate.low == pytest.approx(low, abs=allowed), name
+        assert estimate.high == pytest.approx(high, abs=allowed), name
+        assert estimate.low < estimate.value < estimate.high, name
+
+
+def test_auroc_interval_covers_the_truth():
+    """Of 200 data sets, a 95 % interval misses more than 32 with p < 1e-6 if it misses 1 in 20."""
+    truth = norm.cdf(1 / np.sqrt(2))  # P(N(1, 1) > N(0, 1))
+    missed = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scores = np.concatenate([rng.standard_normal(300), rng.standard_normal(80) + 1])
+        estimate = detection(scores, np.arange(380) >= 300, resamples=300).auroc
+        missed += not estimate.low <= truth <= estimate.high
+    assert 0 < missed <= 32
+
+
+def test_bootstrap_belongs_to_its_seed():
+    scores, bad = overlapping_classes()
+    assert detection(scores, bad, seed=3) == detection(scores, bad, seed=3)
+    assert detection(scores, bad, seed=3).auroc.low != detection(scores, bad, seed=4).auroc.low
+
+
+def test_a_bootstrap_in_many_batches_is_a_bootstrap():
+    """More hallucinations than fit one batch of resamples give the same kind of interval."""
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.standard_normal(2000), rng.standard_normal(20_000) + 1])
+    bad = np.arange(22_000) >= 2000
+    found = detection(scores, bad, resamples=200).auroc  # 66 resamples a batch
+    # DeLong's standard error for large classes: the smaller one decides
+    order = np.sort(scores[bad])
+    placement = 1 - np.searchsorted(order, scores[~bad]) / len(order)
+    placed = np.searchsorted(np.sort(scores[~bad]), scores[bad]) / 2000
+    error = np.sqrt(placement.var() / 2000 + placed.var() / 20_000)
+    # the width from 200 resamples is known to about 8 %: 6 times that
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.5)
+
+
+def test_perfect_separation_gets_wilsons_interval():
+    """A bootstrap of data that always agree would have no width."""
+    scores = np.concatenate([np.arange(100.0), 200 + np.arange(40.0)])
+    found = detection(scores, np.arange(140) >= 100, resamples=50)
+    assert found.kept_at_95_removed == share(100, 100)
+    assert found.removed_at_98_kept == share(40, 40)
+    assert found.auroc.value == found.auroc.high == 1.0
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (20, 20), (7, 20), (66, 100_000)])
+def test_share_has_wilsons_interval(count, total):
+    z, p = norm.ppf(0.975), count / total
+    centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
+    estimate = share(count, total)
+    assert estimate.value == p
+    assert estimate.low == pytest.approx(centre - half, abs=1e-12)
+    assert estimate.high == pytest.approx(centre + half, abs=1e-12)
+
+
+def test_estimates_read_well():
+    assert str(Estimate(0.98765, 0.9, 1.0)) == "0.9877 [0.9, 1]"
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 0), (-1, 5), (6, 5)])
+def test_impossible_shares_are_refused(count, total):
+    with pytest.raises(InputError, match="count"):
+        share(count, total)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(4, dtype=bool), np.ones(4, dtype=bool), np.zeros(3, dtype=bool)])
+def test_labels_that_cannot_be_evaluated_are_refused(bad):
+    with pytest.raises(InputError, match="labels"):
+        detection(np.arange(4.0), bad)

@@ -1,0 +1,381 @@
+"""Generation: the same samples however they are cut, ordered, interrupted and resumed."""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.detect.hal import Hal, HalRenoise
+from intermode.errors import InputError
+from intermode.generate import Plan, generate, predictions, replay, score
+from intermode.noise import NoiseStream
+from intermode.sampler import DDIM, Ancestral
+
+SAMPLER = Ancestral("large", steps=12)
+
+
+@pytest.fixture
+def denoiser(schedule, network):
+    return NetworkDenoiser(network(), schedule)
+
+
+def hal():
+    return Hal(0, 15)
+
+
+def assert_equal(a, b):
+    """Bit for bit, samples and everything said of them."""
+    assert torch.equal(a.samples, b.samples)
+    assert np.array_equal(a.diverged, b.diverged)
+    assert a.scores.keys() == b.scores.keys()
+    assert all(np.array_equal(a.scores[name], b.scores[name]) for name in a.scores)
+
+
+# chunks
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 64, 100])
+def test_fewer_samples_are_the_first_of_more(denoiser, n):
+    """Also where n is no multiple of the chunk: the last one is computed whole and cut."""
+    more = generate(denoiser, SAMPLER, Plan(128, (1,), seed=4, chunk=32), [hal()])
+    fewer = generate(denoiser, SAMPLER, Plan(n, (1,), seed=4, chunk=32), [hal()])
+    assert torch.equal(fewer.samples, more.samples[:n])
+    assert np.array_equal(fewer.scores["hal"], more.scores["hal"][:n])
+    assert len(fewer.samples) == len(fewer.scores["hal"]) == len(fewer.diverged) == n
+
+
+def test_replay_gives_a_chunk_again_in_any_order(denoiser):
+    plan = Plan(100, (1,), seed=4, chunk=32)
+    detector = hal()
+    whole = generate(denoiser, SAMPLER, plan, [hal()])
+    for chunk in (3, 0, 2, 1):
+        steps = list(replay(denoiser, SAMPLER, plan, chunk))
+        detector.start(steps[0].x_t.shape)
+        for step in steps:
+            detector.update(step)
+        rows = slice(chunk * 32, min(chunk * 32 + 32, 100))
+        count = rows.stop - rows.start
+        assert torch.equal(steps[-1].x_next[:count], whole.samples[rows])
+        assert np.array_equal(detector.score()[:count].numpy(), whole.scores["hal"][rows])
+
+
+def test_predictions_are_those_of_the_run(denoiser):
+    plan = Plan(100, (1,), seed=4, chunk=32)
+    rows = [99, 3, 40, 3]
+    timesteps, x0_hat = predictions(denoiser, SAMPLER, plan, rows, below=16)
+    visited = [t for t in SAMPLER.timesteps(denoiser.schedule) if t < 16]
+    assert timesteps.tolist() == visited
+    stored = [[step for step in replay(denoiser, SAMPLER, plan, row // 32) if step.t < 16] for row in rows]
+    for k in range(len(visited)):
+        for i, row in enumerate(rows):
+            assert x0_hat[k, i] == stored[i][k].x0_hat[row % 32].numpy()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 1000])
+def test_other_chunk_sizes_give_equal_results_to_rounding(denoiser, chunk):
+    reference = generate(denoiser, SAMPLER, Plan(60, (1,), seed=4, chunk=32), [hal()])
+    other = generate(denoiser, SAMPLER, Plan(60, (1,), seed=4, chunk=chunk), [hal()])
+    assert torch.allclose(other.samples, reference.samples, rtol=1e-4, atol=1e-4)
+    assert np.allclose(other.scores["hal"], reference.scores["hal"], rtol=1e-3, atol=1e-8)
+
+
+class Identity(Denoiser):
+    """No matrix product: its samples are bit-equal for all chunk sizes if the noise is."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def __call__(self, x_t, t, **condition):
+        return 0.5 * x_t
+
+
+@pytest.mark.parametrize("chunk", [1, 13, 64])
+def test_noise_does_not_depend_on_the_chunk_size(schedule, chunk):
+    reference = generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=32)).samples
+    assert torch.equal(generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=chunk)).samples, reference)
+
+
+def test_seeds_give_other_samples(denoiser):
+    a, b = (generate(denoiser, SAMPLER, Plan(32, (1,), seed=seed, chunk=32)).samples for seed in (0, 1))
+    assert not torch.isclose(a, b).any()
+
+
+def test_deterministic_sampling_starts_from_the_samples_own_noise(schedule):
+    """With DDIM at eta 0 only x_T is random: a scaled copy of the stream's first noise comes out."""
+    samples = generate(Identity(schedule), DDIM(0.0), Plan(50, (1,), seed=9, chunk=16)).samples
+    x_T = NoiseStream(9, 0, 50, (1,))()
+    assert torch.allclose(samples / x_T, (samples / x_T)[0].expand(50, 1), rtol=1e-5)
+
+
+# diverged samples
+
+
+class Runaway(Denoiser):
+    """The last prediction of samples 0..4 of each chunk is NaN, inf, -inf, 2000 and exactly 1000."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def __call__(self, x_t, t, **condition):
+        x0_hat = 0.5 * x_t
+        if t == 0:
+            x0_hat[:5, -1] = torch.tensor([torch.nan, torch.inf, -torch.inf, -2000.0, 1000.0])
+        return x0_hat
+
+
+def test_diverged_samples_are_counted_and_never_dropped(schedule):
+    made = generate(Runaway(schedule), SAMPLER, Plan(25, (2,), chunk=10), [Hal(0, 39)])
+    assert len(made.samples) == 25
+    assert np.flatnonzero(made.diverged).tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert np.isposinf(made.scores["hal"][[0, 1, 2, 10, 20]]).all()
+    assert np.isfinite(made.scores["hal"][[3, 4, 5]]).all()
+
+
+def test_the_limit_of_divergence_is_the_plans(schedule):
+    made = generate(Runaway(schedule), SAMPLER, Plan(10, (2,), chunk=10, limit=999.0))
+    assert np.flatnonzero(made.diverged).tolist() == [0, 1, 2, 3, 4]
+
+
+# progress
+
+
+class Watcher:
+    """A progress that writes down what it is told."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def notice(self, message):
+        pass
+
+    @contextmanager
+    def task(self, label, total, done=0, unit=""):
+        self.tasks.append({"total": total, "done": done, "advanced": 0})
+        yield self
+
+    def advance(self, amount):
+        self.tasks[-1]["advanced"] += amount
+
+
+def test_progress_counts_the_samples_asked_for(denoiser):
+    watcher = Watcher()
+    generate(denoiser, SAMPLER, Plan(70, (1,), chunk=32), progress=watcher)
+    assert watcher.tasks == [{"total": 70, "done": 0, "advanced": 70}]
+
+
+# folders
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+import intermode.files
+from intermode.denoiser import NetworkDenoiser
+from intermode.detect.hal import Hal
+from intermode.generate import Plan, generate
+from intermode.networks import build
+from intermode.sampler import Ancestral
+from intermode.schedule import linear
+
+torch.set_num_threads(1)
+folder, where = Path(sys.argv[1]), sys.argv[2]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Mortal(NetworkDenoiser):
+    calls = 0
+    def __call__(self, x_t, t, **condition):
+        self.calls += 1
+        if where == "sampling" and self.calls == 3 * 12 + 6:  # in the middle of the fourth chunk
+            die()
+        return super().__call__(x_t, t, **condition)
+
+if where == "writing":  # the fourth chunk is written but not yet renamed into its place
+    count, fsync = 0, os.fsync
+    def fatal(handle):
+        global count
+        count += 1
+        if count == 1 + 4:
+            die()
+        fsync(handle)
+    os.fsync = fatal
+network = build({"kind": "mlp", "dimensions": 1, "width": 16, "blocks": 2}, 3)
+denoiser = Mortal(network, linear(40, 0.001, 0.4))
+generate(denoiser, Ancestral("large", steps=12), Plan(150, (1,), seed=4, chunk=32), [Hal(0, 15)], folder=folder)
+"""
+
+
+@pytest.mark.parametrize("where", ["sampling", "writing"])
+def test_a_killed_run_goes_on_bit_for_bit(denoiser, tmp_path, where):
+    plan = Plan(150, (1,), seed=4, chunk=32)
+    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), where], capture_output=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    finished = [path for path in (tmp_path / "chunks").iterdir() if not path.name.startswith(".")]
+    assert len(finished) == 3
+    watcher = Watcher()
+    resumed = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path, progress=watcher)
+    assert watcher.tasks == [{"total": 150, "done": 96, "advanced": 54}]
+    assert_equal(resumed, generate(denoiser, SAMPLER, plan, [hal()]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.safetensors", "sampling.json"]
+
+
+def interrupted(denoiser, plan, folder, chunks, **kwargs):
+    """Runs until ``chunks`` chunks are done, then stops as on ctrl-C."""
+
+    class Stop(Watcher):
+        def advance(self, amount):
+            super().advance(amount)
+            if self.tasks[-1]["advanced"] >= chunks * plan.chunk:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(denoiser, SAMPLER, plan, [hal()], folder=folder, progress=Stop(), **kwargs)
+
+
+def test_chunks_can_be_finished_in_any_order(denoiser, tmp_path):
+    """With the first chunks missing, the resumed run draws them last."""
+    plan = Plan(100, (1,), seed=4, chunk=32)
+    interrupted(denoiser, plan, tmp_path, 2)
+    (tmp_path / "chunks" / "000000.safetensors").unlink()
+    assert_equal(
+        generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path), generate(denoiser, SAMPLER, plan, [hal()])
+    )
+
+
+def test_a_finished_folder_is_read_and_not_sampled_again(denoiser, tmp_path):
+    plan = Plan(100, (1,), seed=4, chunk=32)
+    first = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path)
+    watcher = Watcher()
+    again = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path, progress=watcher)
+    assert_equal(again, first)
+    assert again.seconds == first.seconds > 0
+    assert watcher.tasks == []
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "chunk", "settings", "named"),
+    [
+        (101, 4, 32, {}, r"\(n: 100 there, 101 asked for\)"),
+        (100, 5, 32, {}, r"\(seed: 4 there, 5 asked for\)"),
+        (100, 4, 16, {}, r"\(chunk: 32 there, 16 asked for\)"),
+        (100, 4, 32, {"model": "b"}, r"\(model: a there, b asked for\)"),
+    ],
+)
+def test_another_runs_folder_is_refused_and_says_why(denoiser, tmp_path, n, seed, chunk, settings, named):
+    interrupted(denoiser, Plan(100, (1,), seed=4, chunk=32), tmp_path, 1, settings={"model": "a"})
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=named):
+        generate(
+            denoiser,
+            SAMPLER,
+            Plan(n, (1,), seed=seed, chunk=chunk),
+            [hal()],
+            folder=tmp_path,
+            settings={"model": "a", **settings},
+        )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_of_another_limit_is_refused(schedule, tmp_path):
+    """What counted as diverged is stored with the samples."""
+    generate(Runaway(schedule), SAMPLER, Plan(10, (2,), chunk=10), folder=tmp_path)
+    with pytest.raises(InputError, match="limit"):
+        generate(Runaway(schedule), SAMPLER, Plan(10, (2,), chunk=10, limit=10.0), folder=tmp_path)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_folder_with_other_detectors_is_refused(denoiser, tmp_path, finished):
+    """Its samples have no score from this run's detector, and cannot get one any more."""
+    plan = Plan(100, (1,), seed=4, chunk=32)
+    if finished:
+        generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path)
+    else:
+        interrupted(denoiser, plan, tmp_path, 1)
+    with pytest.raises(InputError):
+        generate(denoiser, SAMPLER, plan, [Hal(0, 20)], folder=tmp_path)
+    with pytest.raises(InputError):
+        generate(denoiser, SAMPLER, plan, folder=tmp_path)
+
+
+def test_settings_that_json_changes_are_still_the_same_settings(denoiser, tmp_path):
+    """A tuple comes back from JSON as a list."""
+    plan = Plan(10, (1,), chunk=10)
+    settings = {"means": (1.0, 2.0), "steps": {1: 2}}
+    first = generate(denoiser, SAMPLER, plan, folder=tmp_path, settings=settings)
+    assert_equal(generate(denoiser, SAMPLER, plan, folder=tmp_path, settings=settings), first)
+
+
+def test_settings_cannot_hide_the_plan(denoiser, tmp_path):
+    """A setting named like a field of the plan must not take its place in the record."""
+    generate(denoiser, SAMPLER, Plan(10, (1,), seed=1, chunk=10), folder=tmp_path, settings={"seed": 0})
+    with pytest.raises(InputError, match="seed"):
+        generate(denoiser, SAMPLER, Plan(10, (1,), seed=2, chunk=10), folder=tmp_path, settings={"seed": 0})
+
+
+def test_what_a_folder_records_is_readable(denoiser, tmp_path):
+    generate(denoiser, SAMPLER, Plan(10, (1,), seed=1, chunk=10), folder=tmp_path, settings={"model": "a"})
+    record = json.dumps(json.loads((tmp_path / "sampling.json").read_text()))
+    assert '"seed": 1' in record
+    assert '"model": "a"' in record
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"n": 0}, "n: 0"), ({"n": 1, "chunk": 0}, "chunk: 0"), ({"n": 1, "seed": -1}, "seed: -1")],
+)
+def test_impossible_plans_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Plan(shape=(1,), **settings)
+
+
+def test_windows_are_checked_before_sampling(denoiser):
+    """Outside the timesteps, or with fewer than two respaced steps in it."""
+    watcher = Watcher()
+    for window in (Hal(0, 40), Hal(1, 2)):
+        with pytest.raises(InputError, match="window"):
+            generate(denoiser, SAMPLER, Plan(10, (1,)), [window], progress=watcher)
+    assert watcher.tasks == []
+
+
+def test_two_detectors_of_one_name_are_refused(denoiser):
+    """The scores of the second would overwrite the first's."""
+    with pytest.raises(InputError, match="hal"):
+        generate(denoiser, SAMPLER, Plan(10, (1,), chunk=10), [Hal(0, 15), Hal(0, 20)])
+
+
+# scores of finished samples
+
+
+def test_scores_do_not_depend_on_how_many_are_scored(denoiser):
+    """Bit for bit, also where there are fewer than a chunk."""
+    x = NoiseStream(1, 0, 200, (1,))()
+    detector = HalRenoise(0, 20, 5)
+    whole = score(detector, denoiser, x, seed=2, chunk=64)
+    for n in (1, 5, 63, 64, 65, 130):
+        assert np.array_equal(score(detector, denoiser, x[:n], seed=2, chunk=64), whole[:n]), n
+
+
+def test_scores_of_other_chunk_sizes_are_equal_to_rounding(denoiser):
+    x = NoiseStream(1, 0, 100, (1,))()
+    a, b = (score(HalRenoise(0, 20, 5), denoiser, x, seed=2, chunk=chunk) for chunk in (64, 7))
+    assert np.allclose(a, b, rtol=1e-3, atol=0)
+
+
+def test_scoring_nothing_is_refused(denoiser):
+    with pytest.raises(InputError, match="samples"):
+        score(HalRenoise(), denoiser, torch.empty(0, 1))
+
+
+def test_scoring_checks_the_window(denoiser):
+    with pytest.raises(InputError, match="window"):
+        score(HalRenoise(30, 45, 5), denoiser, torch.zeros(3, 1))
