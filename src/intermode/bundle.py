@@ -13,15 +13,23 @@ from intermode.denoiser import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
-from intermode.schedule import from_config
+from intermode.schedule import Schedule, from_config
 
-__all__ = ["load_model", "provenance_of", "save_model"]
+__all__ = ["load_model", "provenance_of", "save_model", "shipped"]
 
 FORMAT = "intermode-model-1"
+FIELDS = ("network", "schedule", "prediction", "provenance")
+SHIPPED = Path(__file__).parent / "pretrained"
 
 
 def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, Any]) -> None:
-    """Write a model folder; the network must carry its description as ``config``."""
+    """Write a model folder; the network must carry its description as ``config``.
+
+    Raises:
+        InputError: a schedule made by hand, which could not be built again.
+    """
+    if not denoiser.schedule.config:
+        raise InputError("schedule: was made by hand; use linear, cosine, from_diffusers or from_config to save it")
     # weights first: a folder with a config is a complete one
     save_tensors(folder / "model.safetensors", denoiser.network.state_dict())
     write_json(
@@ -36,12 +44,32 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
     )
 
 
+def shipped(name: str, schedule: Schedule) -> Path:
+    """Folder of a model that comes with the package.
+
+    Raises:
+        InputError: no model of that name is shipped, or it was trained with another schedule.
+    """
+    folder = SHIPPED / name
+    if not (folder / "config.json").exists():
+        known = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+        raise InputError(f"pretrained: no model {name!r} is shipped; choose from {', '.join(known) or 'none'}")
+    trained_with = _config(folder)["schedule"]
+    if trained_with != schedule.config:
+        raise InputError(
+            f"pretrained: {name} was trained with {trained_with}, not {schedule.config}; train from scratch"
+        )
+    return folder
+
+
 def _config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such model folder")
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f"{folder / 'config.json'}: is not the config of an intermode model")
+    if missing := [key for key in FIELDS if key not in config]:
+        raise InputError(f"{folder / 'config.json'}: lacks {', '.join(missing)}")
     return config
 
 

@@ -129,6 +129,8 @@ class TabulatedDenoiser(Denoiser):
         low, high: range of the grid in every dimension; fixed, so that one far-out sample cannot stretch it.
         points: grid points per dimension (default: 4096 in 1-D, 512 in 2-D).
         dimensions: 1 or 2.
+        begin: timesteps under it go to ``denoiser`` itself. In 2-D a table of the last, sharpest timesteps would
+            need more points than there are samples, while for all others a coarse one serves.
         chunk: network evaluations at a time.
 
     Raises:
@@ -143,17 +145,18 @@ class TabulatedDenoiser(Denoiser):
         *,
         points: int | None = None,
         dimensions: int = 1,
+        begin: int = 0,
         chunk: int = 8192,
     ) -> None:
         if not low < high:
             raise InputError(f"grid: low {low} must be under high {high}")
         if dimensions not in (1, 2):
             raise InputError(f"dimensions: {dimensions} cannot be tabulated; choose 1 or 2")
-        self.points = points or (4096 if dimensions == 1 else 512)
+        self.points = (4096 if dimensions == 1 else 512) if points is None else points
         if self.points < 2:
             raise InputError(f"points: {self.points} is too few; a grid needs at least 2")
         self.denoiser, self.schedule = denoiser, denoiser.schedule
-        self.low, self.high, self.dimensions, self._chunk = low, high, dimensions, chunk
+        self.low, self.high, self.dimensions, self.begin, self._chunk = low, high, dimensions, begin, chunk
         self._tables: dict[tuple[int, torch.device, torch.dtype], Any] = {}
 
     @property
@@ -165,14 +168,19 @@ class TabulatedDenoiser(Denoiser):
             raise InputError("condition: a tabulated denoiser takes none")
         if not isinstance(t, int):
             raise InputError("t: a tabulated denoiser takes one int for the whole batch")
+        if t < self.begin:
+            return torch.cat([self.denoiser(part, t) for part in x_t.split(self._chunk)])
+        if tuple(x_t.shape[1:]) != (self.dimensions,):
+            raise InputError(f"x_t: samples of shape {tuple(x_t.shape[1:])}; the table is of ({self.dimensions},)")
         a, s = self.schedule.level(t)
         return torch.add(x_t, self._eps(x_t, t), alpha=-s).div_(a)
 
     def prepare(self, timesteps: Sequence[int], *, device: str = "cpu", progress: Progress | None = None) -> None:
         """Make the tables of these timesteps now, for float32 samples, rather than when they are first needed."""
         like = torch.zeros((1, self.dimensions), device=device)
-        with (progress or Silent()).task("tabulating", len(timesteps), 0, "timesteps") as task:
-            for t in timesteps:
+        tabulated = [t for t in timesteps if t >= self.begin]
+        with (progress or Silent()).task("tabulating", len(tabulated), 0, "timesteps") as task:
+            for t in tabulated:
                 self._eps(like, t)
                 task.advance(1)
 

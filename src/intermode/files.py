@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: not found") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"{path}: is not valid JSON; it may be truncated") from None

@@ -8,10 +8,12 @@ number and order of the chunks; across chunk sizes each sample sees equal noise 
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ class Plan:
         device: where to sample.
 
     Raises:
-        InputError: n < 1 or chunk < 1.
+        InputError: n < 1, chunk < 1 or seed < 0.
     """
 
     n: int
@@ -78,6 +80,8 @@ class Plan:
             raise InputError(f"n: {self.n} samples asked for; must be at least 1")
         if self.chunk < 1:
             raise InputError(f"chunk: {self.chunk} must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed: {self.seed} must be at least 0")
 
     @property
     def chunks(self) -> range:
@@ -135,7 +139,7 @@ def predictions(
     timesteps: list[int] = []
     found: dict[int, list[np.ndarray]] = {row: [] for row in rows}
     for chunk in sorted({row // plan.chunk for row in rows}):
-        here = [row for row in rows if row // plan.chunk == chunk]
+        here = {row for row in rows if row // plan.chunk == chunk}
         timesteps = []
         for step in replay(denoiser, sampler, plan, chunk, **condition):
             if step.t < below:
@@ -204,9 +208,13 @@ def generate(
     """
     progress = progress or Silent()
     visited = sampler.timesteps(denoiser.schedule)
+    names = [detector.name for detector in detectors]
+    if len(set(names)) < len(names):
+        raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
     for detector in detectors:
         detector.check(denoiser.schedule, visited)
-    store = _ChunkStore(folder, plan, settings or {}) if folder else None
+    described = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
+    store = _ChunkStore(folder, plan, {**described, **(settings or {})}, progress) if folder else None
     if store and (finished := store.finished()):
         return finished
     parts: dict[int, dict[str, Tensor]] = store.parts() if store else {}
@@ -224,8 +232,8 @@ def generate(
             if store:
                 store.save(index, parts[index])
             task.advance(plan.rows(index))
-    names = [name for name in parts[0] if name != "seconds"]
-    merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in names}
+    kept = [name for name in parts[0] if name != "seconds"]
+    merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in kept}
     if store:
         store.finish(merged, seconds)
     return _generated(merged, seconds)
@@ -239,12 +247,12 @@ def _generated(merged: Mapping[str, Tensor], seconds: float) -> Generated:
 class _ChunkStore:
     """Finished chunks on disk, and in the end the merged file in their place."""
 
-    def __init__(self, folder: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
-        self._folder, self._plan = folder, plan
+    def __init__(self, folder: Path, plan: Plan, settings: Mapping[str, Any], progress: Progress) -> None:
+        self._folder, self._plan, self._progress = folder, plan, progress
         self._merged = folder / "samples.safetensors"
         record = folder / "sampling.json"
-        plan_record = {"n": plan.n, "shape": list(plan.shape), "seed": plan.seed, "chunk": plan.chunk}
-        wanted = {**plan_record, **settings}
+        # the plan last: settings must not hide it; through JSON, as it will be read back
+        wanted = json.loads(json.dumps({**settings, **asdict(plan)}))
         if record.exists():
             found = read_json(record)
             if found != wanted:
@@ -256,30 +264,37 @@ class _ChunkStore:
         else:
             write_json(record, wanted)
 
-    def finished(self) -> Generated | None:
-        if not self._merged.exists():
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """A file's content; None where there is none, or where it is damaged: then it is drawn again."""
+        if not path.exists():
             return None
-        merged, metadata = load_tensors(self._merged)
+        try:
+            return load_tensors(path)
+        except InputError as error:
+            self._progress.notice(f"{error}; drawing it again")
+            path.unlink()
+            return None
+
+    def finished(self) -> Generated | None:
+        if (found := self._read(self._merged)) is None:
+            return None
+        merged, metadata = found
         return _generated(merged, float(metadata["seconds"]))
 
     def _path(self, index: int) -> Path:
         return self._folder / "chunks" / f"{index:06d}.safetensors"
 
     def parts(self) -> dict[int, dict[str, Tensor]]:
-        found = {}
-        for index in self._plan.chunks:
-            if self._path(index).exists():
-                found[index] = load_tensors(self._path(index))[0]
-        return found
+        read = {index: self._read(self._path(index)) for index in self._plan.chunks}
+        return {index: found[0] for index, found in read.items() if found is not None}
 
     def save(self, index: int, part: Mapping[str, Tensor]) -> None:
         save_tensors(self._path(index), part)
 
     def finish(self, merged: Mapping[str, Tensor], seconds: float) -> None:
         save_tensors(self._merged, merged, {"seconds": repr(seconds)})
-        for index in self._plan.chunks:
-            self._path(index).unlink(missing_ok=True)
-        (self._folder / "chunks").rmdir()
+        # a process killed while it wrote a chunk leaves its temporary file behind
+        shutil.rmtree(self._folder / "chunks", ignore_errors=True)
 
 
 def score(
@@ -307,7 +322,7 @@ def score(
         for start in range(0, len(x), chunk):
             rows = x[start : start + chunk]
             whole = rows
-            if len(rows) < chunk and start > 0:  # a short last chunk is computed whole and cut
+            if len(rows) < chunk:  # a short chunk is computed whole and cut
                 whole = torch.cat([rows, rows[:1].expand(chunk - len(rows), *shape)])
             noise = NoiseStream(seed, start, len(whole), shape, purpose="renoise", device=device)
             results.append(detector(denoiser, whole.to(device), noise, **condition)[: len(rows)].cpu())

@@ -19,7 +19,7 @@ from intermode.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Band", "curves", "fields", "log_density", "loss", "score_histogram", "trajectories"]
+__all__ = ["Band", "curves", "fields", "log_density", "loss", "scatter", "score_histogram", "trajectories"]
 
 BLUE, RED, ORANGE, GREY = "#2f6db3", "#c8322b", "#e8871e", "#8a8a8a"
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False}
@@ -83,6 +83,26 @@ def log_density(
     axes.set_ylabel("density")
     axes.set_title(title, fontsize=9)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def scatter(path: Path, real: np.ndarray, generated: np.ndarray, hallucinated: np.ndarray) -> None:
+    """Fig. 3: real samples (orange) over generated ones (blue), off-support ones in red.
+
+    Args:
+        real: (m, 2).
+        generated: (n, 2).
+        hallucinated: (n,) bool.
+    """
+    figure, (axes,) = _figure(4.6, 4.8)
+    reach = 1.25 * np.abs(real).max()
+    dots: dict[str, Any] = {"s": 1.5, "lw": 0, "rasterized": True}
+    axes.scatter(*generated[~hallucinated].T, color=BLUE, label="generated", **dots)
+    axes.scatter(*real.T, color=ORANGE, label="real", **dots)
+    axes.scatter(*generated[hallucinated].T, color=RED, label="generated, off the support", **{**dots, "s": 4})
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, markerscale=5)
     _save(figure, path)
 
 

@@ -79,10 +79,12 @@ class Schedule:
         """(a_t, s_t) ready to multiply ``x`` (B, ...): floats for an int, else (B, 1, ...) tensors."""
         if isinstance(t, int):
             return self.level(t)
-        index = t.detach().cpu().long()
+        index = t.detach().cpu().numpy().astype(np.int64)
+        if ((index < CLEAN) | (index >= len(self))).any():
+            raise InputError(f"t: {index.min()}..{index.max()} reaches outside {CLEAN}..{len(self) - 1}")
         shape = (-1,) + (1,) * (x.ndim - 1)
-        a = torch.from_numpy(self.signal)[index].to(x.device, x.dtype).reshape(shape)
-        s = torch.from_numpy(self.noise)[index].to(x.device, x.dtype).reshape(shape)
+        levels = (np.append(self.signal, 1.0)[index], np.append(self.noise, 0.0)[index])  # CLEAN, -1, comes last
+        a, s = (torch.from_numpy(level).to(x.device, x.dtype).reshape(shape) for level in levels)
         return a, s
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
@@ -153,11 +155,14 @@ def from_config(config: dict[str, Any]) -> Schedule:
     """
     settings = dict(config)
     kind = settings.pop("kind", None)
-    if kind == "linear":
-        return linear(**settings)
-    if kind == "cosine":
-        return cosine(**settings)
-    if kind == "explicit":
-        alpha_bar = np.asarray(settings["alpha_bar"], dtype=np.float64)
-        return Schedule(np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar), config)
+    try:
+        if kind == "linear":
+            return linear(**settings)
+        if kind == "cosine":
+            return cosine(**settings)
+        if kind == "explicit":
+            alpha_bar = np.asarray(settings["alpha_bar"], dtype=np.float64)
+            return Schedule(np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar), config)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"schedule: settings of kind {kind} do not fit ({error})") from None
     raise InputError(f"schedule: unknown kind {kind!r}; choose linear, cosine or explicit")

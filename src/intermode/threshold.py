@@ -52,17 +52,26 @@ def _clean(scores: np.ndarray, what: str) -> np.ndarray:
     return np.sort(np.where(np.isnan(flat), np.inf, flat))
 
 
+def _at_rank(ordered: np.ndarray, rank: int) -> float:
+    """The score of that rank, from 1; a threshold must be finite, since no other score is ever kept."""
+    value = float(ordered[rank - 1])
+    if not math.isfinite(value):
+        finite = int(np.isfinite(ordered).sum())
+        raise InputError(f"scores: {rank} must be kept, but only {finite} of {len(ordered)} are finite")
+    return value
+
+
 def _smallest(ordered: np.ndarray, share: float) -> float:
     """The smallest score at or below which at least ``share`` of the scores lie."""
     # the tiny slack keeps 0.95 * 100 = 95.00000000000001 from asking for 96
-    return float(ordered[min(max(math.ceil(share * len(ordered) - 1e-9), 1), len(ordered)) - 1])
+    return _at_rank(ordered, min(max(math.ceil(share * len(ordered) - 1e-9), 1), len(ordered)))
 
 
 def quantile(scores: np.ndarray, kept: float) -> Threshold:
     """Keeps the share ``kept`` with the lowest scores.
 
     Raises:
-        InputError: ``kept`` outside (0, 1), or no scores.
+        InputError: ``kept`` outside (0, 1), no scores, or too few that are finite.
     """
     return Threshold(_smallest(_clean(scores, "scores"), _share("kept", kept)), f"quantile: kept {kept:g}")
 
@@ -91,7 +100,7 @@ def labelled(
         return Threshold(_smallest(ordered, _share("kept", kept)), f"labelled: kept {kept:g}")
     assert removed is not None
     ordered = _clean(scores[hallucinated], "hallucinated samples")
-    must_go = math.ceil(_share("removed", removed) * len(ordered) - 1e-9)
+    must_go = max(math.ceil(_share("removed", removed) * len(ordered) - 1e-9), 1)
     # strictly under the lowest score that has to go
     value = float(np.nextafter(ordered[len(ordered) - must_go], -np.inf))
     return Threshold(value, f"labelled: removed {removed:g}")
@@ -106,7 +115,7 @@ def conformal(in_support_scores: np.ndarray, alpha: float) -> Threshold:
         alpha: in (0, 1), the share of in-support samples that may be lost.
 
     Raises:
-        InputError: alpha outside (0, 1), or fewer than 1/alpha - 1 scores, which no finite threshold satisfies.
+        InputError: alpha outside (0, 1), or fewer than 1/alpha - 1 finite scores: no finite threshold satisfies it.
     """
     ordered = _clean(in_support_scores, "in-support scores")
     n = len(ordered)
@@ -114,4 +123,4 @@ def conformal(in_support_scores: np.ndarray, alpha: float) -> Threshold:
     if rank > n:
         need = math.ceil(1 / alpha - 1 - 1e-9)
         raise InputError(f"alpha: {alpha:g} needs at least {need} in-support scores; there are {n}")
-    return Threshold(float(ordered[rank - 1]), f"conformal: alpha {alpha:g}")
+    return Threshold(_at_rank(ordered, rank), f"conformal: alpha {alpha:g}")

@@ -14,7 +14,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +74,10 @@ class TrainConfig:
             raise InputError(f"learning_rate: {self.learning_rate} must be > 0")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema: {self.ema} is outside [0, 1)")
+        if self.seed < 0:
+            raise InputError(f"seed: {self.seed} must be at least 0")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise InputError(f"precision: unknown {self.precision!r}; choose no, bf16 or fp16")
         if self.decay not in ("cosine", "none"):
             raise InputError(f"decay: unknown {self.decay!r}; choose cosine or none")
 
@@ -159,7 +164,7 @@ def train(
         progress.notice(f"training goes on after step {state.step} of {config.steps}")
     if config.track:
         accelerator.init_trackers("intermode", config=asdict(config))
-    denoiser = NetworkDenoiser(state.averaged(), schedule, prediction)
+    denoiser = NetworkDenoiser(network, schedule, prediction)
     data = data.to(accelerator.device)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     mine = slice(rank * config.batch // ranks, (rank + 1) * config.batch // ranks)
@@ -181,8 +186,7 @@ def train(
             loss = (output.float() - _objective(prediction, x_0, eps, a, s)).square().mean()
             state.advance(loss, accelerator)
             if state.step % per_point == 0 or state.step == config.steps:
-                if not math.isfinite(mean := state.close_loss_point()):
-                    raise FloatingPointError(f"the loss is {mean} at step {state.step}; lower the learning rate")
+                mean = state.close_loss_point()
                 if config.track:
                     accelerator.log({"loss": mean, "learning_rate": config.rate(state.step - 1)}, step=state.step)
             done = state.step == config.steps
@@ -191,9 +195,8 @@ def train(
                 state.save(path, identity)
             if watch and watch_every and (done or state.step % watch_every == 0):
                 begin = state.add_time(begin)
-                network.eval()
-                watch(state.step, denoiser)
-                network.train()
+                with state.averaged():
+                    watch(state.step, denoiser)
                 begin = time.perf_counter()
             task.advance(1)
     state.add_time(begin)
@@ -238,9 +241,19 @@ class _State:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
         self._loss_count = 0
 
-    def averaged(self) -> nn.Module:
-        """The network itself (an EMA's weights are copied into it by :meth:`finish`)."""
-        return self.network
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network as it would be returned now: in evaluation mode, with an EMA's weights if there is one."""
+        self.network.eval()
+        if self.ema:
+            self.ema.store(self.network.parameters())
+            self.ema.copy_to(self.network.parameters())
+        try:
+            yield
+        finally:
+            if self.ema:
+                self.ema.restore(self.network.parameters())
+            self.network.train()
 
     def advance(self, loss: Tensor, accelerator: Any) -> None:
         for group in self.optimizer.param_groups:
@@ -254,7 +267,15 @@ class _State:
         self._loss_count += 1
         self.step += 1
 
+    def check_loss(self) -> None:
+        """Raise FloatingPointError if the loss was not finite since the last point."""
+        if not math.isfinite(float(self._loss_sum)):
+            raise FloatingPointError(
+                f"the loss is {float(self._loss_sum)} at step {self.step}; lower the learning rate"
+            )
+
     def close_loss_point(self) -> float:
+        self.check_loss()
         self.losses.append(float(self._loss_sum) / self._loss_count)
         self._loss_sum.zero_()
         self._loss_count = 0
@@ -273,6 +294,7 @@ class _State:
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def save(self, path: Path, identity: dict[str, str]) -> None:
+        self.check_loss()  # a checkpoint of a failed training would fail again
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         for i, moments in self._raw_optimizer().state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}

@@ -55,6 +55,10 @@ class TrajectoryDetector(Protocol):
 
     name: str
 
+    @property
+    def description(self) -> str:
+        """What tells this detector from others of its kind, for the record of a run."""
+
     def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
         """Raise InputError if these visited timesteps cannot be scored."""
 

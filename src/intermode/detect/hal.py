@@ -59,14 +59,17 @@ class Hal:
     Args:
         low, high: the window of timesteps, both ends included. The paper: 0..15 for 1-D Gaussians, 0..8 for
             the 2-D grid, 700..850 for Simple Shapes.
+        name: of the score, where several windows are watched at once.
     """
 
-    name = "hal"
-
-    def __init__(self, low: int = 0, high: int = 15) -> None:
-        self.window = Window(low, high)
+    def __init__(self, low: int = 0, high: int = 15, *, name: str = "hal") -> None:
+        self.window, self.name = Window(low, high), name
         self._shape: tuple[int, ...] = ()
         self._variance = _RunningVariance()
+
+    @property
+    def description(self) -> str:
+        return f"hal {self.window.low}..{self.window.high}"
 
     def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
         self.window.check(schedule, timesteps)

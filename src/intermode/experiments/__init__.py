@@ -62,6 +62,12 @@ EXPERIMENTS = {
         "True and learned score and x0_hat; the control run with the true score",
         {"smoke": "10 s", "quick": "3 min", "paper": "1 h on a GPU"},
     ),
+    "gaussian-2d": Experiment(
+        "gaussian_2d",
+        "Figs. 3, 5b, 6b",
+        "A grid and a diamond of 25 modes: only nearest neighbours are interpolated",
+        {"smoke": "40 s", "quick": "10 min", "paper": "2 h on a GPU"},
+    ),
 }
 
 

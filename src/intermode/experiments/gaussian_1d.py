@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +19,15 @@ import torch
 from intermode import exact, plots, threshold
 from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
-from intermode.errors import InputError
 from intermode.evaluate import Detection, Estimate, detection, share
-from intermode.experiments.model import fit
+from intermode.experiments.model import ModelConfig
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least
-from intermode.sampler import Ancestral
-from intermode.schedule import Schedule, linear
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels, line
-from intermode.train import TrainConfig, Trained
+from intermode.train import Trained
 
-__all__ = ["TIERS", "Config", "ModelConfig", "exact_mass", "grid_range", "run"]
+__all__ = ["TIERS", "Config", "MixtureConfig", "exact_mass", "grid_range", "run"]
 
 NO_INTERPOLATION = 1e-6
 """A mass under it counts as none: 1e6 samples would most likely show none either."""
@@ -41,97 +38,34 @@ WINDOW_ENDS = (5, 8, 10, 12, 15, 20, 30)
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class MixtureConfig(ModelConfig):
     """A 1-D mixture and a model of it.
 
     Attributes:
         means: centres of the modes.
         sigma: their standard deviation.
-        train_size: training samples.
-        timesteps: T of the schedule.
-        beta_start: first beta of the linear schedule.
-        beta_end: last beta.
-        width: of the network's hidden layers.
-        tied_blocks: use one residual block three times, as the released code does.
-        steps: optimiser steps.
-        batch: samples in a step.
-        learning_rate: of Adam.
-        decay: of the learning rate: cosine, or none as in the paper.
-        variance: of the ancestral sampler: large (beta_t, as in the paper) or small (the posterior variance).
         grid_points: of the table that stands for the network while sampling.
-        seed: of data, network, training and samples.
-        threads: torch's on a CPU; small batches are faster with one.
-        device: cpu or cuda.
     """
 
     means: tuple[float, ...] = (1.0, 2.0, 3.0)
     sigma: float = 0.05
-    train_size: int = 50_000
-    timesteps: int = 1000
-    beta_start: float = 0.001
-    beta_end: float = 0.2
-    width: int = 128
-    tied_blocks: bool = False
-    steps: int = 4000
-    batch: int = 1000
-    learning_rate: float = 1e-3
-    decay: Literal["cosine", "none"] = "cosine"
-    variance: Literal["large", "small"] = "large"
     grid_points: int = 4096
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
 
     @property
     def target(self) -> GaussianMixture:
         return line(self.means, self.sigma)
 
-    @property
-    def schedule(self) -> Schedule:
-        return linear(self.timesteps, self.beta_start, self.beta_end)
-
-    @property
-    def sampler(self) -> Ancestral:
-        return Ancestral(self.variance)
-
     def check(self) -> None:
-        """Raise InputError for values that cannot be used, before anything is written."""
-        _ = self.target, self.schedule, self.sampler, self.training
-        if self.train_size < 1:
-            raise InputError(f"train_size: {self.train_size} must be at least 1")
-        if self.threads < 1:
-            raise InputError(f"threads: {self.threads} must be at least 1")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(f"device: {self.device} is not available; choose cpu")
-
-    @property
-    def training(self) -> TrainConfig:
-        return TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            decay=self.decay,
-            seed=self.seed,
-        )
+        super().check()
+        _ = self.target
 
     def fit(self, folder: Path, progress: Progress | None = None) -> Trained:
         """Train the model, or load it from its folder."""
-        network = {"kind": "mlp", "dimensions": 1, "width": self.width, "tied_blocks": self.tied_blocks}
-        data = self.target.sample(self.train_size, self.seed)
-        return fit(
-            folder,
-            network,
-            self.schedule,
-            data,
-            self.training,
-            device=self.device,
-            threads=self.threads,
-            progress=progress,
-        )
+        return self.fit_to(self.target.sample(self.train_size, self.seed), folder, progress=progress)
 
 
 @dataclass(frozen=True)
-class Config(ModelConfig):
+class Config(MixtureConfig):
     """Settings of ``gaussian-1d``.
 
     Attributes:
@@ -173,7 +107,7 @@ def grid_range(target: GaussianMixture) -> tuple[float, float]:
 
 
 def exact_mass(
-    denoiser: Denoiser, config: ModelConfig, progress: Progress | None = None
+    denoiser: Denoiser, config: MixtureConfig, progress: Progress | None = None
 ) -> tuple[exact.Mass, exact.Outcome]:
     """The off-support mass of a denoiser under the config's sampler, and the law of its samples."""
     low, high = grid_range(config.target)
@@ -183,12 +117,7 @@ def exact_mass(
 def _detectors(config: Config) -> list[Hal]:
     """Hal at the asked window, first, and at all windows that are compared."""
     ends = [end for end in WINDOW_ENDS if end < config.timesteps]
-    return [_named(Hal(*config.window), "hal"), *(_named(Hal(0, end), f"hal-0-{end}") for end in ends)]
-
-
-def _named(detector: Hal, name: str) -> Hal:
-    detector.name = name
-    return detector
+    return [Hal(*config.window), *(Hal(0, end, name=f"hal-0-{end}") for end in ends)]
 
 
 def run(run: Run, config: Config) -> Results:

@@ -30,7 +30,7 @@ from intermode.denoiser import TabulatedDenoiser
 from intermode.errors import InputError
 from intermode.evaluate import Estimate
 from intermode.exact import off_support
-from intermode.experiments.gaussian_1d import ModelConfig, exact_mass, grid_range
+from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, grid_range
 from intermode.files import read_json, write_json
 from intermode.generate import Plan, tally
 from intermode.run import Claim, Results, Run
@@ -40,7 +40,7 @@ __all__ = ["TIERS", "Config", "run"]
 
 
 @dataclass(frozen=True)
-class Config(ModelConfig):
+class Config(MixtureConfig):
     """Settings of ``gaussian-1d-sweeps``. Whatever is not swept keeps the value of the model's settings.
 
     Attributes:
@@ -76,7 +76,7 @@ class Cell:
     """One model: the sweeps that it is part of and its settings."""
 
     name: str
-    model: ModelConfig
+    model: MixtureConfig
     stream_samples: int = 0
     respaced: tuple[int, ...] = ()
 
@@ -111,8 +111,8 @@ TIERS = {
 }
 
 
-def _model(config: Config, **changes: Any) -> ModelConfig:
-    base = ModelConfig(**{f.name: getattr(config, f.name) for f in fields(ModelConfig)})
+def _model(config: Config, **changes: Any) -> MixtureConfig:
+    base = MixtureConfig(**{f.name: getattr(config, f.name) for f in fields(MixtureConfig)})
     return replace(base, **changes)
 
 
@@ -182,7 +182,7 @@ def _stream(cell: Cell, denoiser: Any, folder: Path) -> dict[str, Any]:
     return {"streamed": cell.stream_samples, "hallucinated": int(counts[-1]), "histogram": counts[:-1].tolist()}
 
 
-def _edges(model: ModelConfig) -> np.ndarray:
+def _edges(model: MixtureConfig) -> np.ndarray:
     span = max(model.means) - min(model.means)
     return np.linspace(min(model.means) - 0.3 * span, max(model.means) + 0.3 * span, 401)
 
@@ -399,8 +399,8 @@ def _histograms(run: Run, results: Results, measured: list[dict[str, Any]]) -> N
     for row in measured:
         if "histogram" not in row or row["seed"] != min(r["seed"] for r in measured):
             continue
-        settings: dict[str, Any] = {f.name: row[f.name] for f in fields(ModelConfig)}
-        model = ModelConfig(**{**settings, "means": tuple(row["means"])})
+        settings: dict[str, Any] = {f.name: row[f.name] for f in fields(MixtureConfig)}
+        model = MixtureConfig(**{**settings, "means": tuple(row["means"])})
         edges = _edges(model)
         centres = torch.from_numpy((edges[:-1] + edges[1:]) / 2)[:, None]
         fine = torch.linspace(edges[0], edges[-1], 4001, dtype=torch.float64)[:, None]

@@ -1,23 +1,127 @@
-"""A model trained once per run folder: loaded where it is finished, resumed where it was interrupted."""
+"""The model of a Gaussian experiment: its settings, trained once per run folder.
+
+A finished model is loaded, an interrupted training resumed, a damaged file made again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from intermode.bundle import load_model, provenance_of, save_model
 from intermode.denoiser import NetworkDenoiser
+from intermode.errors import InputError
 from intermode.networks import build
-from intermode.progress import Progress
+from intermode.progress import Progress, Silent
 from intermode.run import provenance
-from intermode.schedule import Schedule
+from intermode.sampler import Ancestral
+from intermode.schedule import Schedule, linear
 from intermode.train import TrainConfig, Trained, train
 
-__all__ = ["fit"]
+__all__ = ["ModelConfig", "Watch", "fit"]
+
+Watch = Callable[[int, NetworkDenoiser], None]
+"""Called during training with the steps done and the denoiser so far."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of a model.
+
+    Attributes:
+        train_size: training samples.
+        timesteps: T of the schedule.
+        beta_start: first beta of the linear schedule.
+        beta_end: last beta.
+        width: of the network's hidden layers.
+        tied_blocks: use one residual block three times, as the released code does.
+        steps: optimiser steps.
+        batch: samples in a step.
+        learning_rate: of Adam.
+        decay: of the learning rate: cosine, or none as in the paper.
+        variance: of the ancestral sampler: large (beta_t, as in the paper) or small (the posterior variance).
+        seed: of data, network, training and samples.
+        threads: torch's on a CPU; small batches are faster with one.
+        device: cpu or cuda.
+    """
+
+    train_size: int = 50_000
+    timesteps: int = 1000
+    beta_start: float = 0.001
+    beta_end: float = 0.2
+    width: int = 128
+    tied_blocks: bool = False
+    steps: int = 4000
+    batch: int = 1000
+    learning_rate: float = 1e-3
+    decay: Literal["cosine", "none"] = "cosine"
+    variance: Literal["large", "small"] = "large"
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+    @property
+    def schedule(self) -> Schedule:
+        return linear(self.timesteps, self.beta_start, self.beta_end)
+
+    @property
+    def sampler(self) -> Ancestral:
+        return Ancestral(self.variance)
+
+    @property
+    def training(self) -> TrainConfig:
+        return TrainConfig(
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            decay=self.decay,
+            seed=self.seed,
+        )
+
+    def check(self) -> None:
+        """Raise InputError for values that cannot be used, before anything is written."""
+        _ = self.schedule, self.sampler, self.training
+        if self.train_size < 1:
+            raise InputError(f"train_size: {self.train_size} must be at least 1")
+        if self.threads < 1:
+            raise InputError(f"threads: {self.threads} must be at least 1")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"device: {self.device} is not available; choose cpu")
+
+    def fit_to(
+        self,
+        data: Tensor,
+        folder: Path,
+        *,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+        watch_every: int = 0,
+    ) -> Trained:
+        """Train on data (n, d), or load the model from its folder."""
+        network = {
+            "kind": "mlp",
+            "dimensions": data.shape[1],
+            "width": self.width,
+            "tied_blocks": self.tied_blocks,
+        }
+        return fit(
+            folder,
+            network,
+            self.schedule,
+            data,
+            self.training,
+            device=self.device,
+            threads=self.threads,
+            progress=progress,
+            watch=watch,
+            watch_every=watch_every,
+        )
 
 
 def fit(
@@ -30,6 +134,8 @@ def fit(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
+    watch_every: int = 0,
 ) -> Trained:
     """The model in ``folder``, trained now unless it is there.
 
@@ -38,10 +144,22 @@ def fit(
         Others as in :func:`intermode.train.train`.
     """
     if (folder / "config.json").exists():
-        record = provenance_of(folder)
-        return Trained(load_model(folder), np.array(record["losses"]), record["train_s"])
+        try:
+            record = provenance_of(folder)
+            return Trained(load_model(folder), np.array(record["losses"]), record["train_s"])
+        except InputError as error:
+            (progress or Silent()).notice(f"{error}; training it again")
+            (folder / "config.json").unlink()
     trained = train(
-        build(network, config.seed), schedule, data, config, folder=folder, device=device, progress=progress
+        build(network, config.seed),
+        schedule,
+        data,
+        config,
+        folder=folder,
+        device=device,
+        progress=progress,
+        watch=watch,
+        watch_every=watch_every,
     )
     denoiser: NetworkDenoiser = trained.denoiser
     denoiser.network.to("cpu")

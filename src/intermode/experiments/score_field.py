@@ -16,7 +16,7 @@ import torch
 from intermode import plots
 from intermode.denoiser import Denoiser, MixtureDenoiser
 from intermode.evaluate import share
-from intermode.experiments.gaussian_1d import NO_INTERPOLATION, ModelConfig, exact_mass
+from intermode.experiments.gaussian_1d import NO_INTERPOLATION, MixtureConfig, exact_mass
 from intermode.generate import Plan, tally
 from intermode.run import Claim, Results, Run
 from intermode.targets.gaussian import GaussianMixture
@@ -29,7 +29,7 @@ SPACING = 2e-4
 
 
 @dataclass(frozen=True)
-class Config(ModelConfig):
+class Config(MixtureConfig):
     """Settings of ``score-field``.
 
     Attributes:

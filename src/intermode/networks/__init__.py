@@ -18,7 +18,7 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
     """The network that ``config`` describes, with fresh weights that belong to ``seed``.
 
     Raises:
-        InputError: an unknown kind.
+        InputError: an unknown kind, or settings that it does not have.
     """
     settings = dict(config)
     kind = settings.pop("kind", None)
@@ -26,4 +26,7 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
         raise InputError(f"network: unknown kind {kind!r}; choose mlp")
     with torch.random.fork_rng(devices=[]):  # torch initialises from the global generator: leave it as it was
         torch.manual_seed(int(draws(seed, "init").integers(2**63)))
-        return ResidualMLP(**settings)
+        try:
+            return ResidualMLP(**settings)
+        except TypeError as error:
+            raise InputError(f"network: settings of kind {kind} do not fit ({error})") from None

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from intermode.errors import InputError
+
 __all__ = ["ResidualMLP"]
 
 
@@ -59,12 +61,19 @@ class ResidualMLP(nn.Module):
         slope: of the LeakyReLU.
         tied_blocks: use one block ``blocks`` times, as the authors' released code does; the paper's text
             has separate blocks.
+
+    Raises:
+        InputError: dimensions or blocks under 1, or a width that is odd or under 4.
     """
 
     def __init__(
         self, dimensions: int, width: int = 128, blocks: int = 3, slope: float = 0.02, tied_blocks: bool = False
     ) -> None:
         super().__init__()
+        if dimensions < 1 or blocks < 1:
+            raise InputError(f"dimensions and blocks: {dimensions} and {blocks} must be at least 1")
+        if width < 4 or width % 2:
+            raise InputError(f"width: {width} must be even and at least 4")
         self.config: dict[str, Any] = {
             "kind": "mlp",
             "dimensions": dimensions,

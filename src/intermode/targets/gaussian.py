@@ -150,19 +150,24 @@ class GaussianMixture:
         lengths = np.linalg.norm(self.means[pairs[:, 0]] - self.means[pairs[:, 1]], axis=1)
         return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], lengths.round(9)))]
 
+    def segment_distance(self, x: np.ndarray, pair: np.ndarray) -> np.ndarray:
+        """(n,) distance of x (n, d) to the open segment between two modes; inf beyond its ends."""
+        i, j = pair
+        along = self.means[j] - self.means[i]
+        offset = x - self.means[i]
+        share = offset @ along / (along @ along)
+        gap = np.sqrt(sum((offset[:, d] - share * along[d]) ** 2 for d in range(x.shape[1])))
+        return np.where((share > 0) & (share < 1), gap, np.inf)
+
     def between(self, x: np.ndarray, within: float) -> np.ndarray:
         """(n, 2) the closest pair of modes on whose open segment x (n, d) lies, ``within`` σ of it; else -1."""
         found = np.full((len(x), 2), -1)
         open_rows = np.arange(len(x))
-        for i, j in self.pairs:
+        for pair in self.pairs:
             if not len(open_rows):
                 break
-            start, along = self.means[i], self.means[j] - self.means[i]
-            offset = x[open_rows] - start
-            share = offset @ along / (along @ along)
-            gap = np.linalg.norm(offset - share[:, None] * along, axis=1)
-            hit = (share > 0) & (share < 1) & (gap <= within * max(self.sigma[i], self.sigma[j]))
-            found[open_rows[hit]] = (i, j)
+            hit = self.segment_distance(x[open_rows], pair) <= within * self.sigma[pair].max()
+            found[open_rows[hit]] = pair
             open_rows = open_rows[~hit]
         return found
 
