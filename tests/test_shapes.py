@@ -403,6 +403,21 @@ def test_hallucinated_shapes_may_touch(rule, draw):
     assert SHAPES.label(many(draw, 500, seed=1, gap=0), range="[0,1]").counts() == {rule: 500}
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "column"),
+    [
+        pytest.param(8, 14, 14, id="cut at the column's border it would be two squares of 7 by 8"),
+        pytest.param(16, 16, 24, id="tiled it would be four squares"),
+    ],
+)
+def test_a_block_is_malformed_and_not_squares_side_by_side(height, width, column):
+    image = np.zeros((64, 64))
+    paste(image, np.ones((height, width)), 30, column)
+    labels = SHAPES.label(image[None], range="[0,1]")
+    assert labels.rule.tolist() == ["malformed"]
+    assert [one[:5] for one in labels.objects[0]] == [("malformed", 30, column, height, width)]
+
+
 def test_objects_say_what_is_where():
     image = np.zeros((64, 64))
     paste(image, MASKS[0], 5, 3)
@@ -543,6 +558,9 @@ def test_values_beyond_the_range_are_clipped_for_the_reading_only():
     labels = SHAPES.label(x)
     assert labels.counts() == {"in-support": 50}
     np.testing.assert_allclose(labels.distance, 4096 * 0.1**2, rtol=1e-5)
+    speck = SHAPES.images(1, seed=0) / 255
+    speck[0, 0, 63] = 50
+    assert SHAPES.label(speck, range="[0,1]").rule.tolist() == ["in-support"]
 
 
 def test_images_that_are_not_finite_have_diverged():
