@@ -42,6 +42,11 @@ class Denoiser:
         """The precision it works in at its best."""
         return torch.float64
 
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return torch.device("cpu")
+
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         raise NotImplementedError  # the contract; every subclass defines it
 
@@ -77,6 +82,10 @@ class NetworkDenoiser(Denoiser):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -162,6 +171,10 @@ class TabulatedDenoiser(Denoiser):
     @property
     def dtype(self) -> torch.dtype:
         return self.denoiser.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.device
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         if condition:

@@ -11,16 +11,17 @@ resample is a multinomial draw over those bins: exact, and as cheap as the small
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
 from intermode.noise import draws
 
-__all__ = ["Detection", "Estimate", "detection", "share"]
+__all__ = ["Detection", "Estimate", "detection", "over_seeds", "ratio_over_seeds", "share"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,40 @@ def share(count: int, total: int) -> Estimate:
     """
     if total < 1 or not 0 <= count <= total:
         raise InputError(f"count: {count} of {total} is no share")
-    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    interval = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
     return Estimate(count / total, float(interval.low), float(interval.high))
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Geometric mean of positive values over seeds, with Student's 95 % interval on the logarithm.
+
+    One seed has no interval: its ends are the value itself.
+
+    Raises:
+        InputError: no values, or one that is not positive.
+    """
+    if len(values) == 0 or min(values) <= 0:
+        raise InputError("values: a geometric mean needs at least one value, all positive")
+    logs = np.log(values)
+    reach = 0.0
+    if len(logs) > 1:
+        reach = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    middle = float(logs.mean())
+    return Estimate(float(np.exp(middle)), float(np.exp(middle - reach)), float(np.exp(middle + reach)))
+
+
+def ratio_over_seeds(over: Sequence[float], under: Sequence[float], *, paired: bool = False) -> Estimate:
+    """Ratio of two geometric means over seeds, with Student's (``paired``: value by value) or Welch's interval.
+
+    With one seed the interval's ends are the value itself.
+    """
+    if paired:
+        return over_seeds([a / b for a, b in zip(over, under, strict=True)])
+    middle = over_seeds(over).value / over_seeds(under).value
+    if min(len(over), len(under)) < 2:
+        return Estimate(middle, middle, middle)
+    interval = stats.ttest_ind(np.log(over), np.log(under), equal_var=False).confidence_interval(0.95)
+    return Estimate(middle, float(np.exp(interval.low)), float(np.exp(interval.high)))
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,9 @@ def _blur(field: np.ndarray, source: _Axis, destination: _Axis, std: float) -> n
 
 
 def _predict(denoiser: Denoiser, x: np.ndarray, t: int, chunk: int = 8192) -> np.ndarray:
-    points = torch.from_numpy(x).to(denoiser.dtype)
+    points = torch.from_numpy(x).to(denoiser.device, denoiser.dtype)
     with torch.no_grad():
-        return torch.cat([denoiser(part, t) for part in points.split(chunk)]).double().numpy()
+        return torch.cat([denoiser(part, t) for part in points.split(chunk)]).double().cpu().numpy()
 
 
 def outcome(

@@ -19,7 +19,17 @@ from intermode.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Band", "curves", "fields", "log_density", "loss", "scatter", "score_histogram", "trajectories"]
+__all__ = [
+    "Band",
+    "curves",
+    "fields",
+    "log_density",
+    "loss",
+    "scatter",
+    "scatter_panels",
+    "score_histogram",
+    "trajectories",
+]
 
 BLUE, RED, ORANGE, GREY = "#2f6db3", "#c8322b", "#e8871e", "#8a8a8a"
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False}
@@ -97,12 +107,42 @@ def scatter(path: Path, real: np.ndarray, generated: np.ndarray, hallucinated: n
     """
     figure, (axes,) = _figure(4.6, 4.8)
     reach = 1.25 * np.abs(real).max()
-    dots: dict[str, Any] = {"s": 1.5, "lw": 0, "rasterized": True}
-    axes.scatter(*generated[~hallucinated].T, color=BLUE, label="generated", **dots)
-    axes.scatter(*real.T, color=ORANGE, label="real", **dots)
-    axes.scatter(*generated[hallucinated].T, color=RED, label="generated, off the support", **{**dots, "s": 4})
+    axes.scatter(
+        generated[~hallucinated, 0],
+        generated[~hallucinated, 1],
+        color=BLUE,
+        label="generated",
+        s=1.5,
+        lw=0,
+        rasterized=True,
+    )
+    axes.scatter(real[:, 0], real[:, 1], color=ORANGE, label="real", s=1.5, lw=0, rasterized=True)
+    axes.scatter(
+        generated[hallucinated, 0],
+        generated[hallucinated, 1],
+        color=RED,
+        label="generated, off the support",
+        s=4,
+        lw=0,
+        rasterized=True,
+    )
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, markerscale=5)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def scatter_panels(path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int) -> None:
+    """Fig. 7: one panel for each (title, samples (n, 2), hallucinated (n,)), in rows of ``columns``."""
+    rows = -(-len(panels) // columns)
+    figure, all_axes = _figure(2.0 * columns, 2.15 * rows, columns, rows, sharex=True, sharey=True)
+    finite = [samples[np.isfinite(samples).all(1)] for _, samples, _ in panels]
+    reach = 1.3 * max(np.quantile(np.abs(samples), 0.99) for samples in finite)
+    for axes, (title, samples, bad) in zip(all_axes, panels, strict=True):
+        for mask, colour, size in ((~bad, BLUE, 1.0), (bad, RED, 2.5)):
+            axes.scatter(samples[mask, 0], samples[mask, 1], s=size, color=colour, lw=0, rasterized=True)
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        axes.set_title(title, fontsize=8)
     _save(figure, path)
 
 
@@ -234,10 +274,13 @@ def curves(
         ticks: names of the settings, where they are no numbers.
     """
     figure, (axes,) = _figure(4.6, 3.0)
-    places = range(len(x)) if ticks else x
+    places = range(len(x)) if ticks else list(x)
     for colour, (label, (values, low, high)) in zip((BLUE, ORANGE, RED, GREY, "#3a8f4e"), lines.items(), strict=False):
         errors = [np.subtract(values, low).clip(0), np.subtract(high, values).clip(0)]
-        axes.errorbar(places, values, errors, color=colour, marker="o", ms=4, lw=1.2, capsize=3, label=label)
+        # a shorter line ends earlier
+        axes.errorbar(
+            places[: len(values)], values, errors, color=colour, marker="o", ms=4, lw=1.2, capsize=3, label=label
+        )
     if log_x and not ticks:
         axes.set_xscale("log")
         axes.set_xticks(list(x), [f"{v:g}" for v in x])

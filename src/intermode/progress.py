@@ -103,10 +103,10 @@ class _Lines:
     def advance(self, amount: int) -> None:
         self._done += amount
         now = time.monotonic()
-        if now - self._last >= 10 and self._done < self._total:
+        if now - self._last >= 10 and self._begin_done < self._done < self._total:
             self._last = now
             speed = (self._done - self._begin_done) / (now - self._begin)
-            left = (self._total - self._done) / speed if speed else float("inf")
+            left = (self._total - self._done) / speed
             self._say(
                 f"{self._label}: {_short(self._done)} of {_short(self._total)} {self._unit}, "
                 f"{_short(speed)}/s, {left:.0f} s left"

@@ -20,7 +20,7 @@ from intermode.evaluate import Estimate
 from intermode.files import read_json, write_json
 from intermode.progress import Progress, Silent
 
-__all__ = ["Claim", "Results", "Run", "at_least", "provenance"]
+__all__ = ["Claim", "Results", "Run", "at_least", "below", "provenance"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,17 @@ def at_least(estimate: Estimate, bound: float) -> bool | None:
     if estimate.low >= bound:
         return True
     return False if estimate.high < bound else None
+
+
+def below(name: str, statement: str, paper: str, estimate: Estimate, bound: float) -> Claim:
+    """A claim that a value lies under ``bound``: decided only if its whole interval agrees.
+
+    An interval without width comes from a single seed: it decides nothing, and is not shown.
+    """
+    if estimate.low == estimate.high:
+        return Claim(name, statement, paper, estimate.value, None, None, None)
+    holds = True if estimate.high < bound else False if estimate.low >= bound else None
+    return Claim(name, statement, paper, estimate.value, estimate.low, estimate.high, holds)
 
 
 @dataclass

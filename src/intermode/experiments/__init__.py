@@ -68,6 +68,12 @@ EXPERIMENTS = {
         "A grid and a diamond of 25 modes: only nearest neighbours are interpolated",
         {"smoke": "40 s", "quick": "10 min", "paper": "2 h on a GPU"},
     ),
+    "recursion-2d": Experiment(
+        "recursion_2d",
+        "Figs. 7, 8a",
+        "Training on one's own output: collapse, and how filtering slows it",
+        {"smoke": "30 s", "quick": "15 min", "paper": "40 h on a GPU"},
+    ),
 }
 
 

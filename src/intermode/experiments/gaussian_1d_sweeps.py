@@ -13,8 +13,6 @@ longest schedule sampled in fewer, respaced steps.
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,17 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from intermode import plots
 from intermode.denoiser import TabulatedDenoiser
 from intermode.errors import InputError
-from intermode.evaluate import Estimate
+from intermode.evaluate import over_seeds, ratio_over_seeds
 from intermode.exact import off_support
 from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, grid_range
+from intermode.experiments.parallel import run_jobs
 from intermode.files import read_json, write_json
 from intermode.generate import Plan, tally
-from intermode.run import Claim, Results, Run
+from intermode.run import Claim, Results, Run, below
 from intermode.sampler import Ancestral
 
 __all__ = ["TIERS", "Config", "run"]
@@ -187,22 +185,13 @@ def _edges(model: MixtureConfig) -> np.ndarray:
     return np.linspace(min(model.means) - 0.3 * span, max(model.means) + 0.3 * span, 401)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
-
-
 def run(run: Run, config: Config) -> Results:
     """Train all models, then compare; see the module's docstring."""
     jobs = [(cell, run.path / "cells" / cell.name) for cell in _cells(config)]
-    measured = []
     pending = [job for job in jobs if not (job[1] / "mass.json").exists()]
-    context = multiprocessing.get_context("spawn")
     with run.progress.task("models", len(jobs), len(jobs) - len(pending), "models") as task:
-        if pending:
-            with context.Pool(min(config.workers, len(pending)), _ignore_interrupts) as pool:
-                for _ in pool.imap_unordered(_measure, pending):
-                    task.advance(1)
-        measured = [_measure(job) for job in jobs]
+        run_jobs(_measure, pending, config.workers, task, lambda: sum((f / "mass.json").exists() for _, f in jobs))
+    measured = [_measure(job) for job in jobs]
     results = Results(series={"cells": [{k: v for k, v in row.items() if k != "histogram"} for row in measured]})
     results.values["models"] = len(measured)
     masses: dict[tuple[tuple[float, ...], int, int], list[float]] = defaultdict(list)
@@ -217,33 +206,8 @@ def run(run: Run, config: Config) -> Results:
     return results
 
 
-def over_seeds(masses: list[float]) -> Estimate:
-    """Geometric mean over seeds, with Student's interval on the logarithm (unbounded for one seed)."""
-    logs = np.log(np.maximum(masses, 1e-300))
-    middle = float(np.exp(logs.mean()))
-    if len(logs) < 2:
-        return Estimate(middle, middle, middle)
-    reach = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
-    return Estimate(middle, float(np.exp(logs.mean() - reach)), float(np.exp(logs.mean() + reach)))
-
-
-def ratio(over: list[float], under: list[float]) -> tuple[Estimate, bool]:
-    """Ratio of two geometric means with Welch's interval, and whether there were seeds enough for one."""
-    a, b = np.log(np.maximum(over, 1e-300)), np.log(np.maximum(under, 1e-300))
-    middle = float(np.exp(a.mean() - b.mean()))
-    if min(len(a), len(b)) < 2:
-        return Estimate(middle, middle, middle), False
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return Estimate(middle, float(np.exp(interval.low)), float(np.exp(interval.high))), True
-
-
 def _below_one(name: str, statement: str, paper: str, over: list[float], under: list[float]) -> Claim:
-    estimate, enough = ratio(over, under)
-    holds = None
-    if enough and not estimate.low < 1 < estimate.high:
-        holds = estimate.high < 1
-    low, high = (estimate.low, estimate.high) if enough else (None, None)
-    return Claim(name, statement, paper, estimate.value, low, high, holds)
+    return below(name, statement, paper, ratio_over_seeds(over, under), 1.0)
 
 
 def _band(groups: list[list[float]]) -> plots.Band:

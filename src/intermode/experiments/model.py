@@ -146,7 +146,9 @@ def fit(
     if (folder / "config.json").exists():
         try:
             record = provenance_of(folder)
-            return Trained(load_model(folder), np.array(record["losses"]), record["train_s"])
+            denoiser = load_model(folder)
+            denoiser.network.to(device)
+            return Trained(denoiser, np.array(record["losses"]), record["train_s"])
         except InputError as error:
             (progress or Silent()).notice(f"{error}; training it again")
             (folder / "config.json").unlink()
@@ -161,8 +163,6 @@ def fit(
         watch=watch,
         watch_every=watch_every,
     )
-    denoiser: NetworkDenoiser = trained.denoiser
-    denoiser.network.to("cpu")
     record = {
         **provenance(device, threads),
         "training": asdict(config),
@@ -170,6 +170,6 @@ def fit(
         "train_s": trained.seconds,
         "losses": [round(float(loss), 6) for loss in trained.losses],
     }
-    save_model(folder, denoiser, record)
+    save_model(folder, trained.denoiser, record)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained
