@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint bench keep results clean
+.PHONY: setup demo test test-all lint bench keep ship results clean
 
 setup: $(VENV)/.installed
 
@@ -26,6 +26,9 @@ bench: setup
 
 keep: setup
 	$(BIN)/python benchmarks/keep_result.py $(RUN)
+
+ship: setup
+	$(BIN)/python benchmarks/ship.py $(RUN)
 
 results: setup
 	$(BIN)/python benchmarks/results_table.py

@@ -44,21 +44,20 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
     )
 
 
-def shipped(name: str, schedule: Schedule) -> Path:
+def shipped(name: str, schedule: Schedule, target: str) -> Path:
     """Folder of a model that comes with the package.
 
     Raises:
-        InputError: no model of that name is shipped, or it was trained with another schedule.
+        InputError: no model of that name is shipped, or it was trained with another schedule or on other data.
     """
     folder = SHIPPED / name
     if not (folder / "config.json").exists():
         known = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
         raise InputError(f"pretrained: no model {name!r} is shipped; choose from {', '.join(known) or 'none'}")
-    trained_with = _config(folder)["schedule"]
-    if trained_with != schedule.config:
-        raise InputError(
-            f"pretrained: {name} was trained with {trained_with}, not {schedule.config}; train from scratch"
-        )
+    config = _config(folder)
+    for there, here in ((config["schedule"], schedule.config), (config["provenance"]["target"], target)):
+        if there != here:
+            raise InputError(f"pretrained: the model {name} was trained with {there}, not {here}; train from scratch")
     return folder
 
 

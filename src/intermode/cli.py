@@ -186,6 +186,7 @@ def _train(args: Sequence[str]) -> None:
         schedule,
         data,
         config,
+        target=str(options.data),
         device=options.device,
         threads=options.threads,
         progress=Bars(),

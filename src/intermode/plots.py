@@ -132,12 +132,13 @@ def scatter(path: Path, real: np.ndarray, generated: np.ndarray, hallucinated: n
 
 
 @rc_context(STYLE)
-def scatter_panels(path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int) -> None:
-    """Fig. 7: one panel for each (title, samples (n, 2), hallucinated (n,)), in rows of ``columns``."""
+def scatter_panels(
+    path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int, reach: float
+) -> None:
+    """Fig. 7: one panel for each (title, samples (n, 2), hallucinated (n,)), in rows of ``columns``; axes end at
+    -reach and reach."""
     rows = -(-len(panels) // columns)
     figure, all_axes = _figure(2.0 * columns, 2.15 * rows, columns, rows, sharex=True, sharey=True)
-    finite = [samples[np.isfinite(samples).all(1)] for _, samples, _ in panels]
-    reach = 1.3 * max(np.quantile(np.abs(samples), 0.99) for samples in finite)
     for axes, (title, samples, bad) in zip(all_axes, panels, strict=True):
         for mask, colour, size in ((~bad, BLUE, 1.0), (bad, RED, 2.5)):
             axes.scatter(samples[mask, 0], samples[mask, 1], s=size, color=colour, lw=0, rasterized=True)

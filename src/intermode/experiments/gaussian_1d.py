@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from intermode import exact, plots, threshold
+from intermode.bundle import shipped
 from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.evaluate import Detection, Estimate, detection, share
-from intermode.experiments.model import ModelConfig
+from intermode.experiments.model import ModelConfig, shipped_model
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least
@@ -61,7 +62,13 @@ class MixtureConfig(ModelConfig):
 
     def fit(self, folder: Path, progress: Progress | None = None) -> Trained:
         """Train the model, or load it from its folder."""
-        return self.fit_to(self.target.sample(self.train_size, self.seed), folder, progress=progress)
+        data = self.target.sample(self.train_size, self.seed)
+        return self.fit_to(data, folder, self.target_name, progress=progress)
+
+    @property
+    def target_name(self) -> str:
+        """The mixture in words, for the record of a model."""
+        return f"Gaussians at {', '.join(f'{m:g}' for m in self.means)} of standard deviation {self.sigma:g}"
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,22 @@ class Config(MixtureConfig):
     Attributes:
         samples: to draw.
         window: timesteps of Hal, both ends included; the paper's is 0 15.
+        pretrained: take the shipped model, of the default settings, instead of training.
     """
 
     samples: int = 1_000_000
     window: tuple[int, int] = (0, 15)
+    pretrained: bool = False
+
+    def fit(self, folder: Path, progress: Progress | None = None) -> Trained:
+        if self.pretrained:
+            return shipped_model("gaussian-1d", self.schedule, self.target_name, self.device)
+        return super().fit(folder, progress)
 
     def check(self) -> None:
         super().check()
+        if self.pretrained:
+            shipped("gaussian-1d", self.schedule, self.target_name)
         Hal(*self.window).check(self.schedule, self.sampler.timesteps(self.schedule))
         _ = self.plan
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from intermode import exact, plots, threshold
-from intermode.bundle import load_model, shipped
+from intermode.bundle import shipped
 from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.evaluate import detection, share
-from intermode.experiments.model import ModelConfig
+from intermode.experiments.model import ModelConfig, shipped_model
 from intermode.files import read_json, write_json
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.run import Claim, Results, Run, at_least
@@ -73,7 +73,7 @@ class Config(ModelConfig):
         _ = self.plan
         if self.pretrained:
             for name in LATTICES:
-                shipped(name, self.schedule)
+                shipped(name, self.schedule, name)
 
     @property
     def plan(self) -> Plan:
@@ -130,8 +130,8 @@ def run(run: Run, config: Config) -> Results:
 def _model(run: Run, config: Config, name: str, target: GaussianMixture) -> tuple[NetworkDenoiser, list[Any]]:
     """The denoiser and the rows (step, mass, error) of its training curve."""
     if config.pretrained:
-        folder = shipped(name, config.schedule)
-        return load_model(folder), read_json(folder / "curve.json")
+        curve = read_json(shipped(name, config.schedule, name) / "curve.json")
+        return shipped_model(name, config.schedule, name, config.device).denoiser, curve
     folder = run.path / name / "model"
     curve = folder / "curve.json"
 
@@ -142,7 +142,7 @@ def _model(run: Run, config: Config, name: str, target: GaussianMixture) -> tupl
             write_json(curve, [*rows, [step, mass.value, mass.error]])
 
     data = target.sample(config.train_size, config.seed)
-    trained = config.fit_to(data, folder, progress=run.progress, watch=watch, watch_every=config.watch_every)
+    trained = config.fit_to(data, folder, name, progress=run.progress, watch=watch, watch_every=config.watch_every)
     return trained.denoiser, read_json(curve)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.bundle import load_model, provenance_of, save_model
+from intermode.bundle import load_model, provenance_of, save_model, shipped
 from intermode.denoiser import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.networks import build
@@ -24,7 +24,7 @@ from intermode.sampler import Ancestral
 from intermode.schedule import Schedule, linear
 from intermode.train import TrainConfig, Trained, train
 
-__all__ = ["ModelConfig", "Watch", "fit"]
+__all__ = ["ModelConfig", "Watch", "fit", "shipped_model"]
 
 Watch = Callable[[int, NetworkDenoiser], None]
 """Called during training with the steps done and the denoiser so far."""
@@ -98,12 +98,13 @@ class ModelConfig:
         self,
         data: Tensor,
         folder: Path,
+        target: str,
         *,
         progress: Progress | None = None,
         watch: Watch | None = None,
         watch_every: int = 0,
     ) -> Trained:
-        """Train on data (n, d), or load the model from its folder."""
+        """Train on data (n, d), or load the model from its folder; ``target`` says what the data is."""
         network = {
             "kind": "mlp",
             "dimensions": data.shape[1],
@@ -116,6 +117,7 @@ class ModelConfig:
             self.schedule,
             data,
             self.training,
+            target=target,
             device=self.device,
             threads=self.threads,
             progress=progress,
@@ -131,6 +133,7 @@ def fit(
     data: Tensor,
     config: TrainConfig,
     *,
+    target: str,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -141,14 +144,12 @@ def fit(
 
     Args:
         network: description for :func:`intermode.networks.build`.
+        target: what the data is, for the record.
         Others as in :func:`intermode.train.train`.
     """
     if (folder / "config.json").exists():
         try:
-            record = provenance_of(folder)
-            denoiser = load_model(folder)
-            denoiser.network.to(device)
-            return Trained(denoiser, np.array(record["losses"]), record["train_s"])
+            return _load(folder, device)
         except InputError as error:
             (progress or Silent()).notice(f"{error}; training it again")
             (folder / "config.json").unlink()
@@ -165,6 +166,7 @@ def fit(
     )
     record = {
         **provenance(device, threads),
+        "target": target,
         "training": asdict(config),
         "training_samples": len(data),
         "train_s": trained.seconds,
@@ -173,3 +175,14 @@ def fit(
     save_model(folder, trained.denoiser, record)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained
+
+
+def _load(folder: Path, device: str) -> Trained:
+    record, denoiser = provenance_of(folder), load_model(folder)
+    denoiser.network.to(device)
+    return Trained(denoiser, np.array(record["losses"]), record["train_s"])
+
+
+def shipped_model(name: str, schedule: Schedule, target: str, device: str = "cpu") -> Trained:
+    """A model that comes with the package; raises InputError as :func:`intermode.bundle.shipped`."""
+    return _load(shipped(name, schedule, target), device)

@@ -104,10 +104,11 @@ TIERS = {
         extra=50,
         timesteps=60,
         beta_start=0.005,
-        beta_end=0.2,
+        beta_end=0.3,
         width=32,
-        steps=150,
+        steps=400,
         batch=250,
+        learning_rate=3e-3,
         generations=2,
         unfiltered_generations=2,
         seeds=2,
@@ -150,7 +151,9 @@ class _Grid:
 
     def fit_and_draw(self, data: Tensor, n: int, seed: int, folder: Path) -> Generated:
         config = replace(self.config, seed=seed)
-        denoiser = config.fit_to(data, folder / "model", progress=self.progress).denoiser
+        denoiser = config.fit_to(
+            data, folder / "model", f"{config.side} by {config.side} grid", progress=self.progress
+        ).denoiser
         plan = Plan(n, (2,), seed, config.chunk, device=config.device)
         detectors = [Hal(*config.window)]
         return generate(denoiser, config.sampler, plan, detectors, folder=folder, progress=self.progress)
@@ -307,7 +310,8 @@ def _figures(run: Run, results: Results, config: Config) -> None:
             place = f"{selector}/generation-{generation:02d}" if generation else "generation-00"
             samples = load_tensors(_folder(run, config.seed) / place / "samples.safetensors")[0]["samples"].numpy()
             panels.append((f"{selector}, generation {generation}", samples, config.target.label(samples).hallucinated))
-    plots.scatter_panels(run.figure("generations"), panels, len(shown))
+    reach = 1.5 * float(np.abs(config.target.means).max())
+    plots.scatter_panels(run.figure("generations"), panels, len(shown), reach)
     results.figures["generations"] = (
         f"Samples of chosen generations, seed {config.seed}; off-support ones in red. Compare Fig. 7."
     )
