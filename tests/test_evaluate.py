@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, detection, share
+from intermode.evaluate import Estimate, detection, over_seeds, ratio_over_seeds, share
 from intermode.threshold import labelled
 
 
@@ -194,3 +194,36 @@ def test_impossible_shares_are_refused(count, total):
 def test_labels_that_cannot_be_evaluated_are_refused(bad):
     with pytest.raises(InputError, match="labels"):
         detection(np.arange(4.0), bad)
+
+
+def test_interval_over_seeds_is_students_on_the_logarithm():
+    # logs 0, 1, 2: mean 1, standard error 1/sqrt(3), t(0.975, 2) = 4.302653
+    found = over_seeds(np.exp([0.0, 1.0, 2.0]))
+    reach = 4.302653 / np.sqrt(3)
+    np.testing.assert_allclose(found.triple, np.exp([1, 1 - reach, 1 + reach]), rtol=1e-6)
+    assert over_seeds([0.2]).triple == pytest.approx((0.2, 0.2, 0.2))  # one seed: no interval
+    with pytest.raises(InputError, match="positive"):
+        over_seeds([0.1, 0.0])
+
+
+def test_pairing_by_seed_removes_what_seeds_share():
+    """Seeds that differ by factors of 100 hide a ratio of 2 from Welch's interval, not from the paired one."""
+    under = np.array([1e-5, 1e-3, 1e-1])
+    over = 2 * under * np.exp([0.01, -0.01, 0.0])
+    paired, welch = ratio_over_seeds(over, under, paired=True), ratio_over_seeds(over, under)
+    assert paired.value == pytest.approx(2, rel=1e-6)
+    assert welch.value == pytest.approx(2, rel=1e-6)
+    assert 1.9 < paired.low < paired.high < 2.1
+    assert welch.low < 1 < welch.high
+
+
+def test_welch_interval_against_its_formula():
+    over, under = np.exp([0.0, 1.0, 2.0]), np.exp([0.0, 0.5])
+    a, b = 1 / 3, 0.125 / 2  # squared standard errors of the logarithms
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 1)
+    from scipy.stats import t
+
+    reach = t.ppf(0.975, freedom) * np.sqrt(a + b)
+    np.testing.assert_allclose(
+        ratio_over_seeds(over, under).triple, np.exp([0.75, 0.75 - reach, 0.75 + reach]), rtol=1e-9
+    )

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
+import math
+import os
+import re
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, make_dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from intermode.threshold import Threshold
 
 __all__ = ["main"]
+
+Tier = Literal["smoke", "quick", "paper"]
 
 OVERVIEW = """\
 usage: intermode COMMAND ...
@@ -41,7 +51,80 @@ intermode COMMAND --help explains a command."""
 
 
 def _parse(options: type, args: Sequence[str], name: str, description: str) -> Any:
-    return tyro.cli(options, args=args, prog=f"intermode {name}", description=description)
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed), _lists():
+            chosen: Any = tyro.cli(options, args=args, prog=f"intermode {name}", description=description)
+    except SystemExit as end:
+        if end.code:
+            raise InputError(f"{_one_line(printed.getvalue())}; see intermode {name} --help") from None
+        raise
+    _check_finite(asdict(chosen))
+    return chosen
+
+
+def _lists() -> tyro.constructors.ConstructorRegistry:
+    """Teaches tyro lists of lists of numbers, each inner list one word: ``--mode-sets 1,2 1,2,4,5``."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    def read(words: list[str]) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(float(number) for number in word.split(",")) for word in words)
+
+    @registry.primitive_rule
+    def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+        if info.type != tuple[tuple[float, ...], ...]:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="A,B,...",
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [",".join(f"{number:g}" for number in inner) for inner in value],
+        )
+
+    return registry
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box, in one line: what is wrong, and what is allowed."""
+    rows = [row.strip("│").rstrip() for row in box.splitlines() if not row.startswith(("╭", "╰"))]
+    sections: list[list[str]] = [[]]
+    for row in rows:
+        if row and not row.strip(" ─-"):
+            sections.append([])
+        elif row:
+            sections[-1].append(row)
+    if "╭" not in box:  # without UTF-8 the title is a section of its own
+        del sections[0]
+    first, *others = sections
+    if first[0].lstrip().startswith("Missing from"):
+        # the names stand before their explanations, which are indented more
+        indent = len(first[0]) - len(first[0].lstrip()) + 4
+        return "missing: " + ", ".join(row.strip() for row in first[1:] if re.match(rf" {{{indent}}}\S", row))
+    message = " ".join(row.strip() for row in first).rstrip(".")
+    message = re.sub(r"^Error parsing (\S+?):", r"\1:", message)
+    message = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is no whole number", message)
+    hints = [row.strip() for row in others[0]] if others else []
+    if hints[:1] == ["Perhaps you meant:"]:
+        message += f"; did you mean {hints[1].split()[0]}?"
+    elif hints[:1] == ["Argument helptext:"]:
+        message += f"; takes {hints[1].split(maxsplit=1)[-1]}"
+    return message[0].lower() + message[1:]
+
+
+def _check_finite(options: dict[str, Any]) -> None:
+    def numbers(value: Any) -> Iterator[float]:
+        if isinstance(value, float):
+            yield value
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                yield from numbers(inner)
+
+    for name, value in options.items():
+        if isinstance(value, dict):
+            _check_finite(value)
+        elif bad := [v for v in numbers(value) if not math.isfinite(v)]:
+            raise InputError(f"{name}: {bad[0]} must be a finite number")
 
 
 def _console() -> Console:
@@ -68,8 +151,8 @@ def _list(args: Sequence[str]) -> None:
 
 
 def _flag(args: Sequence[str], name: str, default: str) -> str:
-    """The value of a flag before the real parser knows which options there are."""
-    for i, word in enumerate(args):
+    """The value of a flag, the last one given, before the real parser knows which options there are."""
+    for i, word in reversed(list(enumerate(args))):
         if word == name and i + 1 < len(args):
             return args[i + 1]
         if word.startswith(f"{name}="):
@@ -87,6 +170,8 @@ def _reproduce(args: Sequence[str]) -> None:
         )
         return
     name, *rest = args
+    if name.startswith("-"):
+        raise InputError(f"experiment: must come before {name} (choose from {', '.join(EXPERIMENTS)})")
     entry = find(name)
     tier = _flag(rest, "--tier", "quick")
     if tier not in TIERS:
@@ -96,28 +181,35 @@ def _reproduce(args: Sequence[str]) -> None:
     options = make_dataclass(
         "Options",
         [
-            ("tier", Annotated[str, tyro.conf.arg(help="smoke, quick or paper: other numbers, same code.")], tier),
+            ("tier", Annotated[Tier, tyro.conf.arg(help="Other numbers, same code.")], tier),
             ("out", Annotated[Path, tyro.conf.arg(help="The run folder.")], Path("runs") / f"{name}-{tier}"),
             ("config", Annotated[type(default), tyro.conf.arg(name="")], field(default=default)),
         ],
     )
     chosen = _parse(options, rest, f"reproduce {name}", f"{entry.summary} ({entry.figures} of the paper).")
     chosen.config.check()
+    _check_device(chosen.config.device)
 
     from intermode.progress import Bars
     from intermode.report import interval, write_report
     from intermode.run import Run
 
     run = Run(chosen.out, name, tier, chosen.config, Bars())
-    metrics = run.finish(module.run(run, chosen.config), chosen.config.device, chosen.config.threads)
+    try:
+        results = module.run(run, chosen.config)
+    except KeyboardInterrupt:
+        run.keep_time()
+        raise
+    metrics = run.finish(results, chosen.config.device, chosen.config.threads)
     report = write_report(chosen.out)
 
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("claim", "paper", "measured (95 % interval)", "holds")
     for claim in metrics["claims"]:
         holds = {True: "[green]yes", False: "[red]no", None: "[yellow]not decided"}[claim["holds"]]
-        table.add_row(claim["statement"], claim["paper"], interval(claim).replace("[", r"\["), holds)
+        table.add_row(escape(claim["statement"]), escape(claim["paper"]), escape(interval(claim)), holds)
     console = _console()
     console.print(table)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
@@ -127,7 +219,7 @@ def _reproduce(args: Sequence[str]) -> None:
 class TrainOptions:
     """Train a residual MLP on samples of a few numbers each."""
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """Training samples: .npy or .csv (n, d), or .safetensors with a tensor ``samples``."""
     out: Path
     """Folder of the model; also holds the checkpoint while training."""
@@ -161,11 +253,13 @@ def _train(args: Sequence[str]) -> None:
     options = _parse(TrainOptions, args, "train", "Train a residual MLP on samples of a few numbers each.")
     from intermode.data import load_samples
     from intermode.experiments.model import fit
+    from intermode.networks import build
     from intermode.progress import Bars
     from intermode.schedule import linear
     from intermode.train import TrainConfig
 
     _use_threads(options.threads)
+    _check_device(options.device)
     data = load_samples(options.data)
     if data.ndim != 2:
         raise InputError(f"data: samples of shape {tuple(data.shape[1:])}; train takes flat samples (n, d)")
@@ -178,11 +272,14 @@ def _train(args: Sequence[str]) -> None:
         track=options.track,
     )
     schedule = linear(options.timesteps, options.beta_start, options.beta_end)
-    if options.out.exists() and not options.out.is_dir():
-        raise InputError(f"out: {options.out} is a file; choose a folder")
+    network = {"kind": "mlp", "dimensions": data.shape[1], "width": options.width}
+    build(network)  # refuses what cannot be built before anything is written
+    settings = {k: v for k, v in asdict(config).items() if k not in ("track", "checkpoint_every")}
+    digest = hashlib.sha256(data.numpy().tobytes()).hexdigest()
+    _claim(options.out, {**settings, **network, **schedule.config, "data": [*data.shape, digest[:16]]})
     trained = fit(
         options.out,
-        {"kind": "mlp", "dimensions": data.shape[1], "width": options.width},
+        network,
         schedule,
         data,
         config,
@@ -194,11 +291,32 @@ def _train(args: Sequence[str]) -> None:
     print(f"model: {options.out} (loss {trained.losses[-1]:.4g}, {trained.seconds:.0f} s)")
 
 
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Take a folder for a training; another training's folder, or one with other things in it, is refused."""
+    from intermode.files import read_json, write_json
+
+    record = folder / "training.json"
+    if record.exists():
+        found = read_json(record)
+        differing = [k for k in settings if found.get(k) != settings[k]]
+        if differing:
+            listed = ", ".join(f"{k} is {found.get(k)} there and {settings[k]} here" for k in differing)
+            raise InputError(f"out: {folder} holds another training ({listed}); choose another folder")
+        return
+    _check_new(folder)
+    write_json(record, settings)
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"out: {folder} is not an empty folder; choose another")
+
+
 @dataclass
 class SampleOptions:
     """Draw samples from a model."""
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """Model folder."""
     n: int
     """Samples to draw."""
@@ -216,8 +334,8 @@ class SampleOptions:
     """Timesteps of Hal, both ends included."""
     seed: int = 0
     """Noise belongs to (seed, sample index)."""
-    chunk: int = 16384
-    """Samples computed together."""
+    chunk: int | None = None
+    """Samples computed together: 16384, or n if that is less."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
@@ -228,11 +346,12 @@ def _sample(args: Sequence[str]) -> None:
     options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with Hal for each.")
     from intermode.bundle import load_model
     from intermode.detect.hal import Hal
-    from intermode.generate import Plan, generate
+    from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
     from intermode.progress import Bars
     from intermode.sampler import DDIM, Ancestral, Sampler
 
     _use_threads(options.threads)
+    _check_device(options.device)
     denoiser = load_model(options.model)
     denoiser.network.to(options.device)
     sampler: Sampler = (
@@ -240,10 +359,13 @@ def _sample(args: Sequence[str]) -> None:
         if options.sampler == "ancestral"
         else DDIM(options.eta, options.steps)
     )
-    shape = denoiser.shape
-    plan = Plan(options.n, shape, options.seed, options.chunk, device=options.device)
+    chunk = min(LOW_DIMENSIONAL_CHUNK, max(options.n, 1)) if options.chunk is None else options.chunk
+    plan = Plan(options.n, denoiser.shape, options.seed, chunk, device=options.device)
+    if not (options.out / "sampling.json").exists():
+        _check_new(options.out)
     settings = {
         "model": str(options.model),
+        "weights": hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest()[:16],
         "sampler": repr(sampler),
         "window": list(options.window),
         "device": options.device,
@@ -258,9 +380,9 @@ def _sample(args: Sequence[str]) -> None:
 class ScoreOptions:
     """Score finished samples."""
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """Model folder."""
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """Samples: .npy, .csv or .safetensors."""
     out: Path
     """File for the scores: .npy or .csv, one number per sample, larger = more suspect."""
@@ -276,25 +398,25 @@ class ScoreOptions:
 
 def _score(args: Sequence[str]) -> None:
     options = _parse(ScoreOptions, args, "score", "Score finished samples by Hal over re-noisings of each.")
-    import numpy as np
-
     from intermode.bundle import load_model
-    from intermode.data import load_samples
+    from intermode.data import load_samples, save_array
     from intermode.detect.hal import HalRenoise
-    from intermode.files import replacing
     from intermode.generate import score
     from intermode.progress import Bars
 
-    if options.out.suffix not in (".npy", ".csv"):
-        raise InputError(f"out: {options.out} must end in .npy or .csv")
+    if options.out.suffix not in (".npy", ".csv") or options.out.is_dir():
+        raise InputError(f"out: {options.out} must be a file that ends in .npy or .csv")
+    if options.out.resolve() == options.data.resolve():
+        raise InputError(f"out: {options.out} is the data itself; choose another file")
+    if options.seed < 0:
+        raise InputError(f"seed: {options.seed} must be at least 0")
     _use_threads(options.threads)
     low, high = options.window
     detector = HalRenoise(low, high, options.count)
     denoiser = load_model(options.model)
     data = load_samples(options.data, denoiser.shape, finite=False)
     scores = score(detector, denoiser, data, seed=options.seed, progress=Bars())
-    with replacing(options.out) as temporary:
-        np.save(temporary, scores) if options.out.suffix == ".npy" else np.savetxt(temporary, scores, fmt="%.17g")
+    save_array(options.out, scores)
     print(f"scores: {options.out} ({len(scores):,})")
 
 
@@ -302,7 +424,7 @@ def _score(args: Sequence[str]) -> None:
 class FilterOptions:
     """Keep the samples under a threshold. Give one of: kept; reference and alpha; labels and removed."""
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """Samples: .npy, .csv or .safetensors."""
     out: Path
     """Folder for kept and rejected samples and threshold.json."""
@@ -324,17 +446,16 @@ def _filter(args: Sequence[str]) -> None:
     options = _parse(FilterOptions, args, "filter", "Keep the samples under a threshold; the input is never changed.")
     import numpy as np
 
-    from intermode.data import load_samples
-    from intermode.files import load_tensors, replacing, save_tensors, write_json
+    from intermode.data import copy_rows, load_samples, save_array
+    from intermode.files import load_tensors, write_json
 
     ways = [name for name in ("kept", "reference", "labels") if getattr(options, name) is not None]
     if len(ways) != 1:
         raise InputError(f"threshold: give exactly one of --kept, --reference and --labels (got {len(ways)})")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"out: {options.out} is not an empty folder; choose another")
+    _check_new(options.out)
     samples = load_samples(options.data, finite=False)
     if options.scores:
-        scores = _numbers(options.scores)
+        scores = _numbers(options.scores, "scores")
     elif options.data.suffix == ".safetensors" and "score.hal" in (tensors := load_tensors(options.data)[0]):
         scores = tensors["score.hal"].numpy()
     else:
@@ -343,28 +464,34 @@ def _filter(args: Sequence[str]) -> None:
         raise InputError(f"scores: {len(scores)} for {len(samples)} samples; need one for each")
     threshold = _threshold(options, scores)
     keep = threshold.keep(scores)
-    for name, mask in (("kept", keep), ("rejected", ~keep)):
-        rows = np.flatnonzero(mask)
-        if options.data.suffix == ".safetensors":
-            save_tensors(options.out / f"{name}.safetensors", {"samples": samples[rows]})
-        else:
-            with replacing(options.out / f"{name}{options.data.suffix}") as temporary:
-                if options.data.suffix == ".npy":
-                    np.save(temporary, samples[rows].numpy())
-                else:
-                    np.savetxt(temporary, samples[rows].numpy(), delimiter=",", fmt="%.9g")
-        with replacing(options.out / f"{name}_rows.csv") as temporary:
-            np.savetxt(temporary, rows, fmt="%d")
-    record = {"value": threshold.value, "rule": threshold.rule, "samples": len(keep), "kept": int(keep.sum())}
-    write_json(options.out / "threshold.json", record)
+    with _whole_folder(options.out) as folder:
+        for name, mask in (("kept", keep), ("rejected", ~keep)):
+            rows = np.flatnonzero(mask)
+            copy_rows(options.data, rows, folder / f"{name}{options.data.suffix}")
+            save_array(folder / f"{name}_rows.csv", rows)
+        record = {"value": threshold.value, "rule": threshold.rule, "samples": len(keep), "kept": int(keep.sum())}
+        write_json(folder / "threshold.json", record)
     count = int(keep.sum())
     print(f"kept: {count:,} of {len(keep):,} in {options.out} ({threshold.rule}, score up to {threshold.value:.4g})")
 
 
-def _numbers(path: Path) -> np.ndarray:
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` to write to; renamed to it on success, removed on failure."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes folders private to their owner
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _numbers(path: Path, field: str) -> np.ndarray:
     from intermode.data import load_samples
 
-    values = load_samples(path, (1,), finite=False)
+    values = load_samples(path, (1,), finite=False, field=field)
     return values[:, 0].double().numpy()
 
 
@@ -374,9 +501,9 @@ def _threshold(options: FilterOptions, scores: np.ndarray) -> Threshold:
     if options.kept is not None:
         return threshold.quantile(scores, options.kept)
     if options.reference:
-        return threshold.conformal(_numbers(options.reference), options.alpha)
+        return threshold.conformal(_numbers(options.reference, "reference"), options.alpha)
     assert options.labels is not None
-    labels = _numbers(options.labels)
+    labels = _numbers(options.labels, "labels")
     if len(labels) != len(scores) or not set(labels.tolist()) <= {0.0, 1.0}:
         raise InputError(f"labels: {options.labels} must hold {len(scores)} numbers, each 0 or 1")
     return threshold.labelled(scores, labels.astype(bool), removed=options.removed)
@@ -386,7 +513,7 @@ def _threshold(options: FilterOptions, scores: np.ndarray) -> Threshold:
 class ReportOptions:
     """Write a run's report again."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
 
 
@@ -395,6 +522,15 @@ def _report(args: Sequence[str]) -> None:
     from intermode.report import write_report
 
     print(f"report: {write_report(options.run)}")
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in known:
+        raise InputError(f"device: {device} is not available; choose from {', '.join(known)}")
 
 
 def _use_threads(threads: int | None) -> None:
@@ -437,8 +573,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        more = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        more = "; free some space and run the same command again" if full else ""
         return _fail(f"{where}{error.strerror or error}{more}", 2)
+    except (MemoryError, RuntimeError) as error:
+        # torch says it in words on a CPU, by a class of its own on a GPU
+        if not isinstance(error, MemoryError) and "memory" not in f"{type(error).__name__} {error}".lower():
+            raise
+        return _fail("out of memory; ask for fewer samples or timesteps, or a smaller batch, chunk or width", 2)
     except FloatingPointError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:

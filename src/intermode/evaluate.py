@@ -32,6 +32,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def triple(self) -> tuple[float, float, float]:
+        """(value, low, high)"""
+        return self.value, self.low, self.high
+
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 

@@ -26,7 +26,7 @@ from intermode.detect import SampleDetector, TrajectoryDetector
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.noise import NoiseStream
-from intermode.progress import Progress, Silent
+from intermode.progress import Progress, Silent, Task
 from intermode.sampler import Sampler, Step
 
 __all__ = ["Generated", "Plan", "generate", "predictions", "replay", "score", "tally"]
@@ -100,8 +100,12 @@ def _chunk(
     index: int,
     detectors: Sequence[TrajectoryDetector],
     condition: Mapping[str, Any],
+    task: Task,
 ) -> dict[str, Tensor]:
     """Samples, scores and divergence of one chunk, cut to the rows asked for."""
+    steps = len(sampler.timesteps(denoiser.schedule))
+    report_every = max(steps // 20, 1)  # often enough to watch, too seldom to cost time
+    reported = 0
     noise = NoiseStream(plan.seed, index * plan.chunk, plan.chunk, plan.shape, device=plan.device)
     x_T = noise()
     for detector in detectors:
@@ -111,6 +115,10 @@ def _chunk(
         for detector in detectors:
             detector.update(step)
         x = step.x_next
+        if (step.index + 1) % report_every == 0 or step.index + 1 == steps:
+            done = plan.rows(index) * (step.index + 1) // steps
+            task.advance(done - reported)
+            reported = done
     largest = x.flatten(1).abs().amax(1)
     result = {"samples": x, "diverged": ~(torch.isfinite(largest) & (largest <= plan.limit))}
     for detector in detectors:
@@ -172,8 +180,7 @@ def tally(
     with (progress or Silent()).task("sampling", plan.n, min(begin * plan.chunk, plan.n), "samples") as task:
         saved = time.monotonic()
         for index in plan.chunks[begin:]:
-            total = total + measure(_chunk(denoiser, sampler, plan, index, (), condition)["samples"])
-            task.advance(plan.rows(index))
+            total = total + measure(_chunk(denoiser, sampler, plan, index, (), condition, task)["samples"])
             if file and (time.monotonic() - saved > 30 or index == plan.chunks[-1]):
                 save_tensors(file, {"total": torch.from_numpy(np.asarray(total))}, {"chunks": str(index + 1)})
                 saved = time.monotonic()
@@ -225,13 +232,12 @@ def generate(
             if index in parts:
                 continue
             begin = time.perf_counter()
-            parts[index] = _chunk(denoiser, sampler, plan, index, detectors, condition)
+            parts[index] = _chunk(denoiser, sampler, plan, index, detectors, condition, task)
             spent = time.perf_counter() - begin
             seconds += spent
             parts[index]["seconds"] = torch.tensor(spent, dtype=torch.float64)
             if store:
                 store.save(index, parts[index])
-            task.advance(plan.rows(index))
     kept = [name for name in parts[0] if name != "seconds"]
     merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in kept}
     if store:

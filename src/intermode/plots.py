@@ -293,5 +293,6 @@ def curves(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if len(lines) > 1:
-        axes.legend(fontsize=8)
+        # above the axes: inside, it would cover intervals
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     _save(figure, path)

@@ -60,7 +60,7 @@ class Bars:
         self._console = Console(stderr=True)
 
     def notice(self, message: str) -> None:
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, unit: str = "") -> Iterator[Task]:

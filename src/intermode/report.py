@@ -14,6 +14,13 @@ from intermode.files import read_json, write_text
 
 __all__ = ["command", "interval", "number", "write_report"]
 
+PIXELS = 1.7
+"""Pixels of a figure to one of the page."""
+FIELDS = (
+    *("experiment", "tier", "seed", "device", "versions", "commit", "wall_s"),
+    *("config", "values", "claims", "figures", "notes"),
+)
+
 
 def number(value: float | int | None) -> str:
     """A value as it stands in tables."""
@@ -52,9 +59,7 @@ def _words(flag: str, value: Any) -> list[str]:
         return [flag if value else flag.replace("--", "--no-", 1)]
     if not isinstance(value, list):
         return [flag, str(value)]
-    if value and isinstance(value[0], list):
-        return [word for i, inner in enumerate(value) for word in _words(f"{flag}.{i}", inner)]
-    return [flag, *(str(v) for v in value)]
+    return [flag, *(",".join(map(str, v)) if isinstance(v, list) else str(v) for v in value)]
 
 
 def write_report(folder: Path) -> Path:
@@ -68,12 +73,17 @@ def write_report(folder: Path) -> Path:
     if not (folder / "metrics.json").exists():
         raise InputError(f"{folder}: holds no finished run (no metrics.json)")
     metrics = read_json(folder / "metrics.json")
+    if not isinstance(metrics, dict) or (missing := [key for key in FIELDS if key not in metrics]):
+        lacking = ", ".join(missing) if isinstance(metrics, dict) else "everything"
+        raise InputError(f"{folder / 'metrics.json'}: is not written by a run (lacks {lacking})")
     images = {}
     for name in metrics["figures"]:
         figure = folder / "figures" / f"{name}.png"
         if not figure.exists():
             raise InputError(f"{figure}: not found; run the experiment again")
-        images[name] = base64.b64encode(figure.read_bytes()).decode()
+        content = figure.read_bytes()
+        # a PNG's width in pixels is at byte 16; one scale for all figures gives all one size of letters
+        images[name] = (base64.b64encode(content).decode(), int.from_bytes(content[16:20], "big") / PIXELS)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
     environment.filters |= {"interval": interval, "number": number}
     page = environment.get_template("report_template.html").render(

@@ -99,9 +99,12 @@ def _commit() -> str | None:
         return None
 
     def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *args], capture_output=True, text=True, check=False
-        ).stdout.strip()
+        try:
+            return subprocess.run(
+                ["git", "-C", str(here), *args], capture_output=True, text=True, check=False
+            ).stdout.strip()
+        except OSError:  # no git here
+            return ""
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
     return (git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")) or None
@@ -137,6 +140,8 @@ class Run:
         record = path / "config.json"
         if record.exists():
             _check_same(path, read_json(record), wanted)
+        elif path.exists() and not path.is_dir():
+            raise InputError(f"out: {path} is a file; choose a folder")
         elif path.exists() and any(path.iterdir()):
             raise InputError(f"out: {path} is not empty and holds no run; choose another folder")
         else:
@@ -182,7 +187,7 @@ class Run:
 
 
 def _check_same(path: Path, found: Any, wanted: dict[str, Any]) -> None:
-    if not isinstance(found, dict) or "experiment" not in found:
+    if not isinstance(found, dict) or not wanted.keys() <= found.keys():
         raise InputError(f"out: {path} holds a config.json that is no run's; choose another folder")
     for key in ("experiment", "tier"):
         if found[key] != wanted[key]:

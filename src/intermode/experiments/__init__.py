@@ -30,7 +30,7 @@ class Experiment:
         module: in this package; has ``TIERS`` {name: Config} and ``run(run, config) -> Results``.
         figures: of the paper.
         summary: one line.
-        expected: time by tier.
+        expected: time by tier, on two CPU cores; for the paper tier estimated from the operations on a data-centre GPU.
     """
 
     module: str
@@ -48,31 +48,31 @@ EXPERIMENTS = {
         "gaussian_1d",
         "Figs. 2, 5a, 6a",
         "A model of a 1-D mixture hallucinates between modes; its own trajectory tells",
-        {"smoke": "10 s", "quick": "3 min", "paper": "1 h on a GPU"},
+        {"smoke": "10 s", "quick": "3 min", "paper": "~20 min, GPU"},
     ),
     "gaussian-1d-sweeps": Experiment(
         "gaussian_1d_sweeps",
         "Figs. 9-12",
         "The off-support mass against training size, number and distance of modes, and T",
-        {"smoke": "30 s", "quick": "15 min", "paper": "15 h on a GPU"},
+        {"smoke": "30 s", "quick": "15 min", "paper": "~10 h, GPU"},
     ),
     "score-field": Experiment(
         "score_field",
         "Fig. 4",
         "True and learned score and x0_hat; the control run with the true score",
-        {"smoke": "10 s", "quick": "3 min", "paper": "1 h on a GPU"},
+        {"smoke": "10 s", "quick": "3 min", "paper": "~10 min, GPU"},
     ),
     "gaussian-2d": Experiment(
         "gaussian_2d",
         "Figs. 3, 5b, 6b",
         "A grid and a diamond of 25 modes: only nearest neighbours are interpolated",
-        {"smoke": "40 s", "quick": "10 min", "paper": "2 h on a GPU"},
+        {"smoke": "40 s", "quick": "10 min", "paper": "~1 h, GPU"},
     ),
     "recursion-2d": Experiment(
         "recursion_2d",
         "Figs. 7, 8a",
         "Training on one's own output: collapse, and how filtering slows it",
-        {"smoke": "30 s", "quick": "15 min", "paper": "40 h on a GPU"},
+        {"smoke": "30 s", "quick": "15 min", "paper": "~7 h, GPU"},
     ),
 }
 

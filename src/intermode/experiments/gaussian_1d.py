@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.evaluate import Detection, Estimate, detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
+from intermode.experiments.windows import Windows, choosing_half, compare, detectors
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least
@@ -130,12 +130,6 @@ def exact_mass(
     return exact.off_support(denoiser, config.sampler, config.target, low, high, cells=2, progress=progress)
 
 
-def _detectors(config: Config) -> list[Hal]:
-    """Hal at the asked window, first, and at all windows that are compared."""
-    ends = [end for end in WINDOW_ENDS if end < config.timesteps]
-    return [Hal(*config.window), *(Hal(0, end, name=f"hal-0-{end}") for end in ends)]
-
-
 def run(run: Run, config: Config) -> Results:
     """Train, sample, label, detect, filter; see the module's docstring."""
     torch.set_num_threads(config.threads)
@@ -145,7 +139,8 @@ def run(run: Run, config: Config) -> Results:
     table = TabulatedDenoiser(trained.denoiser, low, high, points=config.grid_points)
     if not (run.path / "samples.safetensors").exists():
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
-    generated = generate(table, config.sampler, config.plan, _detectors(config), folder=run.path, progress=run.progress)
+    watching = [Hal(*config.window), *detectors(WINDOW_ENDS, config.timesteps)]
+    generated = generate(table, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
     labels = target.label(generated.samples)
     run.keep_time()
     learned, law = exact_mass(trained.denoiser, config, run.progress)
@@ -169,8 +164,8 @@ def run(run: Run, config: Config) -> Results:
         "sample_s": round(generated.seconds, 2),
     }
     _interpolation(results, target, labels, law, rate, learned, true)
-    _detection(results, config, generated, labels)
-    _figures(run, results, config, table, trained, generated, labels, law)
+    windows = _detection(results, config, generated, labels)
+    _figures(run, results, config, table, trained, generated, labels, law, windows)
     return results
 
 
@@ -258,11 +253,11 @@ def _interpolation(
         )
 
 
-def _detection(results: Results, config: Config, generated: Generated, labels: MixtureLabels) -> None:
+def _detection(results: Results, config: Config, generated: Generated, labels: MixtureLabels) -> Windows | None:
     bad = labels.hallucinated
     if bad.sum() < 2 or (~bad).sum() < 2:
         results.notes.append(f"{int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge a detector.")
-        return
+        return None
     whole = detection(generated.scores["hal"], bad, seed=config.seed)
     results.values |= {
         "hal_auroc": whole.auroc.value,
@@ -275,51 +270,32 @@ def _detection(results: Results, config: Config, generated: Generated, labels: M
     window = f"t = {config.window[0]}..{config.window[1]}"
     results.claims.append(_kept_claim("detection", f"at {window}", whole))
 
-    # the two halves alternate, so that neither holds the start of the run alone
-    choose, judge = np.arange(len(bad)) % 2 == 0, np.arange(len(bad)) % 2 == 1
-    if bad[choose].sum() < 2 or bad[judge].sum() < 2:
-        return
-    names = [name for name in generated.scores if name != "hal"]
-    on_half = {n: detection(generated.scores[n][choose], bad[choose], seed=config.seed) for n in names}
-    best = max(names, key=lambda n: on_half[n].kept_at_95_removed.value)
-    judged = {n: detection(generated.scores[n][judge], bad[judge], seed=config.seed) for n in names}
-    ends = [int(n.rsplit("-", 1)[1]) for n in names]
-    results.series["windows"] = [
-        {
-            "window": [0, end],
-            "auroc": [judged[n].auroc.value, judged[n].auroc.low, judged[n].auroc.high],
-            "kept_at_95_removed": [
-                judged[n].kept_at_95_removed.value,
-                judged[n].kept_at_95_removed.low,
-                judged[n].kept_at_95_removed.high,
-            ],
-        }
-        for n, end in zip(names, ends, strict=True)
-    ]
-    end = int(best.rsplit("-", 1)[1])
-    results.values["hal_best_window_end"] = end
-    results.values["hal_best_kept_at_95_removed"] = judged[best].kept_at_95_removed.value
-    results.claims.append(
-        _kept_claim(
-            "detection-best", f"at t = 0..{end}, chosen on half of the samples, on the other half", judged[best]
-        )
-    )
-    if whole.kept_at_95_removed.high < min(PAPER_KEPT, judged[best].kept_at_95_removed.low):
+    windows = compare(generated.scores, bad, config.seed, "kept_at_95_removed")
+    if windows is None:
+        return None
+    best = windows.judged[windows.best]
+    results.series["windows"] = windows.rows
+    results.values["hal_best_window_end"] = windows.best
+    results.values["hal_best_kept_at_95_removed"] = best.kept_at_95_removed.value
+    where = f"at t = 0..{windows.best}, chosen on half of the samples, on the other half"
+    results.claims.append(_kept_claim("detection-best", where, best))
+    if whole.kept_at_95_removed.high < min(PAPER_KEPT, best.kept_at_95_removed.low):
         results.notes.append(
             f"At {window} Hal keeps {whole.kept_at_95_removed} of the in-support samples, less than the paper's 98 %. "
-            f"The window is the reason to look at first: the same trajectories scored at t = 0..{end} keep "
-            f"{judged[best].kept_at_95_removed}. At larger t the x0_hat of a sample of any kind still moves between "
-            "modes, and that part of the variance says nothing about where the sample ends."
+            f"The window is the reason to look at first: the same trajectories scored at t = 0..{windows.best} keep "
+            f"{best.kept_at_95_removed}. At larger t the x0_hat of a sample of any kind still moves between modes, and "
+            "that part of the variance says nothing about where the sample ends."
         )
+    choose = choosing_half(len(bad))
     fitted = threshold.labelled(generated.scores["hal"][choose], bad[choose], removed=0.95)
-    kept = fitted.keep(generated.scores["hal"][judge])
-    left = bad[judge][kept]
+    kept, bad_there = fitted.keep(generated.scores["hal"][~choose]), bad[~choose]
     results.values |= {
         "filter_threshold": fitted.value,
-        "filter_kept_in_support": float(kept[~bad[judge]].mean()),
-        "filter_removed_hallucinated": float(1 - kept[bad[judge]].mean()),
-        "filtered_hallucination_rate": float(left.mean()) if len(left) else None,
+        "filter_kept_in_support": float(kept[~bad_there].mean()),
+        "filter_removed_hallucinated": float(1 - kept[bad_there].mean()),
+        "filtered_hallucination_rate": float(bad_there[kept].mean()) if kept.any() else None,
     }
+    return windows
 
 
 def _kept_claim(name: str, where: str, judged: Detection) -> Claim:
@@ -344,6 +320,7 @@ def _figures(
     generated: Generated,
     labels: MixtureLabels,
     law: exact.Outcome,
+    windows: Windows | None,
 ) -> None:
     target, bad = config.target, labels.hallucinated
     span = float(np.ptp(target.means)) or 1.0
@@ -368,13 +345,19 @@ def _figures(
         "Compare Fig. 2 of the paper."
     )
     if bad.any() and not bad.all():
-        _detection_figures(run, results, config, table, generated, labels)
+        _detection_figures(run, results, config, table, generated, labels, windows)
     plots.loss(run.figure("loss"), config.steps, trained.losses)
     results.figures["loss"] = "Training loss."
 
 
 def _detection_figures(
-    run: Run, results: Results, config: Config, table: Denoiser, generated: Generated, labels: MixtureLabels
+    run: Run,
+    results: Results,
+    config: Config,
+    table: Denoiser,
+    generated: Generated,
+    labels: MixtureLabels,
+    windows: Windows | None,
 ) -> None:
     target, bad = config.target, labels.hallucinated
     chosen = _first(np.flatnonzero(bad & ~generated.diverged)), _first(np.flatnonzero(~bad))
@@ -400,18 +383,8 @@ def _detection_figures(
         }
         plots.score_histogram(run.figure("hal"), scores, bad, cuts, f"Hal, t = {config.window[0]}..{config.window[1]}")
         results.figures["hal"] = "Hal of hallucinated and in-support samples. Compare Fig. 6a."
-    if windows := results.series.get("windows"):
-        lines: dict[str, Any] = {
-            label: tuple(zip(*(w[key] for w in windows), strict=True))
-            for label, key in (("AUROC", "auroc"), ("kept at 95 % removed", "kept_at_95_removed"))
-        }
-        plots.curves(
-            run.figure("windows"),
-            [w["window"][1] for w in windows],
-            lines,
-            x_label="end of the window $t = 0..$end",
-            y_label="share",
-        )
+    if windows:
+        windows.draw(run.figure("windows"))
         results.figures["windows"] = (
             "Detection by Hal against the end of its window, on half of the samples, 95 % intervals."
         )

@@ -24,6 +24,7 @@ from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.evaluate import detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
+from intermode.experiments.windows import Windows, compare, detectors
 from intermode.files import read_json, write_json
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.run import Claim, Results, Run, at_least
@@ -35,9 +36,9 @@ __all__ = ["REACH", "TIERS", "Config", "run"]
 REACH = 5.5
 """The grids of table and density end there. N(0, I) leaves 4e-8 outside; at 4.5 it would be 7e-6 in each of the
 many noisy steps, 0.4 % in all. The outermost modes lie at 2."""
-PAPER_KEPT = 0.95
-"""In-support share that the paper keeps when it removes 96 % of the hallucinations (section 5.2)."""
-PAPER_WINDOWS = {"appendix": 8, "section-5": 19}
+PAPER_REMOVED = 0.96
+"""Share of the hallucinations that the paper removes when it keeps 95 % of the in-support samples (section 5.2)."""
+PAPER_WINDOWS = (8, 19)
 """Ends of the windows 0..end: "t = 0 to t = 8" (A.1) and "the last 20 steps" (section 5)."""
 WINDOW_ENDS = (3, 5, 8, 10, 12, 15, 19, 30)
 
@@ -122,8 +123,8 @@ def run(run: Run, config: Config) -> Results:
     for name, make in LATTICES.items():
         _lattice(run, results, config, name, make())
         run.keep_time()
-    _nearest_claim(results, "diamond")
-    _nearest_claim(results, "grid")
+    _nearest_claims(results, "diamond")
+    _nearest_claims(results, "grid")
     return results
 
 
@@ -152,11 +153,8 @@ def _lattice(run: Run, results: Results, config: Config, name: str, target: Gaus
     folder = run.path / name
     if not (folder / "samples.safetensors").exists():
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
-    detectors = [Hal(*config.window)]
-    for end in WINDOW_ENDS:
-        if end < config.timesteps:
-            detectors.append(Hal(0, end, name=f"hal-0-{end}"))
-    generated = generate(table, config.sampler, config.plan, detectors, folder=folder, progress=run.progress)
+    watching = [Hal(*config.window), *detectors(WINDOW_ENDS, config.timesteps)]
+    generated = generate(table, config.sampler, config.plan, watching, folder=folder, progress=run.progress)
     labels = target.label(generated.samples)
     mass, law = exact.off_support(
         denoiser, config.sampler, target, -REACH, REACH, cells=config.cells, progress=run.progress
@@ -177,8 +175,8 @@ def _lattice(run: Run, results: Results, config: Config, name: str, target: Gaus
     }
     _segments(results, name, target, law)
     results.series[f"{name}_training"] = curve
-    _detection(run, results, config, name, generated, bad)
-    _figures(run, results, config, name, target, table, generated, labels)
+    windows = _detection(results, config, name, generated, bad)
+    _figures(run, results, config, name, target, table, generated, labels, windows)
 
 
 def _segments(results: Results, name: str, target: GaussianMixture, law: exact.Outcome) -> None:
@@ -197,7 +195,7 @@ def _segments(results: Results, name: str, target: GaussianMixture, law: exact.O
     results.values[f"{name}_elsewhere"] = float(mass[kind < 0].sum())
 
 
-def _nearest_claim(results: Results, name: str) -> None:
+def _nearest_claims(results: Results, name: str) -> None:
     along = "the x-axis and y-axis" if name == "diamond" else "the diagonals"
     for suffix, where in (("", ""), ("-middle", ", away from the modes (a quarter spacing)")):
         nearest, second = (
@@ -218,11 +216,11 @@ def _nearest_claim(results: Results, name: str) -> None:
         )
 
 
-def _detection(run: Run, results: Results, config: Config, name: str, generated: Generated, bad: np.ndarray) -> None:
+def _detection(results: Results, config: Config, name: str, generated: Generated, bad: np.ndarray) -> Windows | None:
     prefix = "" if name == "grid" else f"{name}_"
     if min(bad.sum(), (~bad).sum()) < 10:
         results.notes.append(f"{name}: {int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge.")
-        return
+        return None
     whole = detection(generated.scores["hal"], bad, seed=config.seed)
     results.values |= {
         f"{prefix}hal_auroc": whole.auroc.value,
@@ -232,60 +230,25 @@ def _detection(run: Run, results: Results, config: Config, name: str, generated:
         f"{prefix}hal_removed_at_95_kept": whole.removed_at_95_kept.value,
         f"{prefix}hal_removed_at_98_kept": whole.removed_at_98_kept.value,
     }
-    choose = np.arange(len(bad)) % 2 == 0
-    names = [key for key in generated.scores if key != "hal"]
-    judged = {key: detection(generated.scores[key][~choose], bad[~choose], seed=config.seed) for key in names}
-    ends = {key: int(key.rsplit("-", 1)[1]) for key in names}
-    results.series[f"{name}_windows"] = [
-        {
-            "window": [0, ends[key]],
-            **{
-                statistic: [
-                    getattr(judged[key], statistic).value,
-                    getattr(judged[key], statistic).low,
-                    getattr(judged[key], statistic).high,
-                ]
-                for statistic in ("auroc", "kept_at_95_removed", "removed_at_95_kept")
-            },
-        }
-        for key in names
-    ]
-    best = max(
-        names,
-        key=lambda key: detection(generated.scores[key][choose], bad[choose], resamples=1).removed_at_95_kept.value,
-    )
-    results.values[f"{prefix}hal_best_window_end"] = ends[best]
-    wanted = {f"t = 0..{end}": f"hal-0-{end}" for end in PAPER_WINDOWS.values() if f"hal-0-{end}" in names}
-    wanted[f"the best window t = 0..{ends[best]}, chosen on the other half"] = best
-    for k, (where, key) in enumerate(wanted.items()):
-        removed = judged[key].removed_at_95_kept
+    windows = compare(generated.scores, bad, config.seed, "removed_at_95_kept")
+    if windows is None:
+        return None
+    results.series[f"{name}_windows"] = windows.rows
+    results.values[f"{prefix}hal_best_window_end"] = windows.best
+    wanted = {str(end): (end, f"t = 0..{end}") for end in PAPER_WINDOWS if end in windows.judged}
+    wanted["best"] = windows.best, f"the best window t = 0..{windows.best}, chosen on the other half"
+    for key, (end, where) in wanted.items():
+        removed = windows.judged[end].removed_at_95_kept
         results.claims.append(
             Claim(
-                f"{name}-detection-{'best' if k == len(wanted) - 1 else ends[key]}",
+                f"{name}-detection-{key}",
                 f"{name}: Hal removes 96 % of the hallucinations and keeps 95 % of the in-support samples ({where})",
                 "96 % removed",
-                removed.value,
-                removed.low,
-                removed.high,
-                at_least(removed, 0.96),
+                *removed.triple,
+                at_least(removed, PAPER_REMOVED),
             )
         )
-    plots.curves(
-        run.figure(f"{name}-windows"),
-        [ends[key] for key in names],
-        {
-            "AUROC": _band(results.series[f"{name}_windows"], "auroc"),
-            "removed at 95 % kept": _band(results.series[f"{name}_windows"], "removed_at_95_kept"),
-            "kept at 95 % removed": _band(results.series[f"{name}_windows"], "kept_at_95_removed"),
-        },
-        x_label="end of the window $t = 0..$end",
-        y_label="share",
-    )
-
-
-def _band(rows: list[dict[str, Any]], key: str) -> plots.Band:
-    values, low, high = zip(*(row[key] for row in rows), strict=True)
-    return values, low, high
+    return windows
 
 
 def _figures(
@@ -297,6 +260,7 @@ def _figures(
     table: TabulatedDenoiser,
     generated: Generated,
     labels: MixtureLabels,
+    windows: Windows | None,
 ) -> None:
     bad = labels.hallucinated
     plots.scatter(
@@ -308,7 +272,7 @@ def _figures(
     results.figures[f"{name}-scatter"] = (
         f"{name}: samples of the data (orange) over generated samples (blue), off-support ones in red. Compare Fig. 3."
     )
-    if f"{name}_windows" in results.series:
+    if windows is not None:
         rows = [int(row) for row in np.flatnonzero(bad & ~generated.diverged)[:10]]
         others = [int(row) for row in np.flatnonzero(~bad)[:10]]
         below = min(60, config.timesteps)
@@ -333,6 +297,7 @@ def _figures(
         window = f"Hal, t = {config.window[0]}..{config.window[1]}"
         plots.score_histogram(run.figure(f"{name}-hal"), scores, bad, cuts, window)
         results.figures[f"{name}-hal"] = f"{name}: Hal of hallucinated and in-support samples. Compare Fig. 6b."
+        windows.draw(run.figure(f"{name}-windows"))
         results.figures[f"{name}-windows"] = f"{name}: detection against the end of the window, 95 % intervals."
     curve = results.series[f"{name}_training"]
     steps, mass, error = (np.array(column) for column in zip(*curve, strict=True))

@@ -1,0 +1,595 @@
+"""The command line: bad input is one line and leaves nothing behind; files are what the commands say they are."""
+
+import errno
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from intermode import cli
+from intermode.bundle import save_model
+from intermode.denoiser import NetworkDenoiser
+from intermode.errors import InputError
+from intermode.files import load_tensors, save_tensors
+from intermode.schedule import linear
+from intermode.targets.gaussian import GaussianMixture, line
+
+TINY = "--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64".split()
+TRAIN = "--steps 30 --batch 50 --timesteps 20 --width 16".split()
+
+
+def tree(folder):
+    """Every file below a folder with its content, and every folder."""
+    return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder whose name has a space."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Runs a command that must be refused: one line, status 2, and not a byte changed; returns the line."""
+
+    def run(*args, status=2):
+        before = tree(here)
+        assert cli.main([str(arg) for arg in args]) == status
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("error: ")
+        assert said.err.count("\n") == 1
+        assert said.err.endswith("\n")
+        assert tree(here) == before
+        return said.err
+
+    return run
+
+
+@pytest.fixture
+def done(here, capsys):
+    """Runs a command that must succeed and returns what it printed."""
+
+    def run(*args):
+        status = cli.main([str(arg) for arg in args])
+        said = capsys.readouterr()
+        assert status == 0, said.err
+        return said.out
+
+    return run
+
+
+@pytest.fixture
+def model(here, network):
+    """A small model of one dimension and 20 timesteps."""
+    save_model(Path("model"), NetworkDenoiser(network(), linear(20)), {"seed": 3})
+    return Path("model")
+
+
+@pytest.fixture
+def data(here):
+    """300 numbers; a third of the largest scores belong to what lies beyond 2."""
+    values = np.random.default_rng(0).normal(size=300)
+    np.save("data.npy", values)
+    np.save("scores.npy", np.abs(values))
+    np.save("labels.npy", (np.abs(values) > 2).astype(int))
+    return values
+
+
+# starting
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, time; begin = time.perf_counter()\n"
+        "from intermode.cli import main; status = main(['--help'])\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'scipy', 'accelerate', 'diffusers'} & set(sys.modules)\n"
+        "print(status, sorted(heavy), time.process_time(), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    status, heavy, seconds = ended.stderr.rsplit(maxsplit=2)[0][0], ended.stderr, float(ended.stderr.split()[-1])
+    assert status == "0"
+    assert "[]" in heavy
+    assert seconds < 1  # processor time: other work on the machine must not fail this
+    for command in cli.COMMANDS:
+        assert f"\n  {command} " in ended.stdout
+
+
+def test_list_shows_every_experiment_with_figures_and_times(done):
+    from intermode.experiments import EXPERIMENTS
+
+    said = done("list")
+    for name, entry in EXPERIMENTS.items():
+        row = next(row for row in said.splitlines() if f" {name} " in row)
+        assert entry.figures in row
+        assert all(entry.expected[tier] in row for tier in ("smoke", "quick", "paper"))
+
+
+def test_version_and_help_succeed(done, here):
+    assert done("--version").startswith("intermode ")
+    assert "gaussian-1d" in done("reproduce", "--help")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--help"])
+    assert ended.value.code == 0
+
+
+# what is mistyped
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["trian"], "command: unknown 'trian'; did you mean train? (choose from list, reproduce, train,"),
+        (["reproduce", "gaussian1d"], "experiment: unknown 'gaussian1d'; did you mean gaussian-1d? (choose from"),
+        (["reproduce", "--tier", "smoke", "gaussian-1d"], "experiment: must come before --tier"),
+        (
+            ["reproduce", "gaussian-1d", "--tier", "quik"],
+            "tier: unknown 'quik'; did you mean quick? (choose from smoke,",
+        ),
+        (["reproduce", "gaussian-1d", "--tier", "smoke", "--tier", "x"], "tier: unknown 'x' (choose from smoke, quick"),
+        (["reproduce", "gaussian-1d", "--tier"], "argument '--tier'"),
+        (["reproduce", "gaussian-1d", "--smaples", "3"], "unrecognized options: --smaples, 3; did you mean --samples?"),
+        (["reproduce", "gaussian-1d", "--samples", "1e6"], "--samples: '1e6' is no whole number; takes INT"),
+        (["reproduce", "gaussian-1d", "--sigma", "x"], "--sigma: could not convert string to float: 'x'; takes FLOAT"),
+        (["reproduce", "gaussian-1d", "--window", "3"], "'--window'. Expected 2 values"),
+        (["reproduce", "gaussian-1d", "--variance", "big"], "'--variance'. Expected one of ('large', 'small')"),
+        (
+            ["reproduce", "gaussian-1d-sweeps", "--mode-sets", "1,x"],
+            "--mode-sets: could not convert string to float: 'x'",
+        ),
+        (["train"], "missing: DATA, --out PATH; see intermode train --help"),
+        (["sample", "model"], "missing: --n INT, --out PATH; see intermode sample --help"),
+        (["list", "x"], "unrecognized options: x"),
+        (["report"], "missing: RUN"),
+    ],
+)
+def test_mistyped_commands_name_what_is_meant(refused, args, expected):
+    assert expected in refused(*args)
+
+
+@pytest.mark.parametrize("columns", ["30", "500"])
+def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "missing: DATA, --out PATH; see" in refused("train")
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("--window 5 3", "window: 5..3 is empty"),
+        ("--window -1 5", "window: -1..5 is empty or starts below 0; need 0 <= low <= high"),
+        ("--window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--timesteps 1", "timesteps: 1 is too few; T must be at least 2"),
+        ("--sigma 0", "sigma: must be > 0"),
+        ("--sigma -0.1", "sigma: must be > 0"),
+        ("--sigma nan", "sigma: nan must be a finite number"),
+        ("--means 1 inf", "means: inf must be a finite number"),
+        ("--means", "means: must be finite numbers"),
+        ("--samples 0", "n: 0 samples asked for; must be at least 1"),
+        ("--samples -5", "n: -5 samples asked for; must be at least 1"),
+        ("--train-size 0", "train_size: 0 must be at least 1"),
+        ("--seed -1", "seed: -1 must be at least 0"),
+        ("--steps 0", "steps: 0 must be at least 1"),
+        ("--batch 0", "batch: 0 must be at least 1"),
+        ("--learning-rate inf", "learning_rate: inf must be a finite number"),
+        ("--beta-end 1", "betas: 0.001 to 1.0 must satisfy 0 < beta_start <= beta_end < 1"),
+        ("--threads 0", "threads: 0 must be at least 1"),
+        ("--device tpu", "device: tpu is not available; choose from cpu"),
+        ("--timesteps 1000000000000", "out of memory"),
+    ],
+)
+def test_impossible_settings_name_the_field_and_what_is_allowed(refused, setting, expected):
+    assert f"error: {expected}" in refused("reproduce", "gaussian-1d", *TINY, *setting.split(), "--out", "run")
+
+
+def test_weights_and_widths_of_a_mixture_are_checked():
+    """The command line has equal weights; the library takes any that sum to 1."""
+    with pytest.raises(InputError, match="weights: sum to 0.9; they must sum to 1"):
+        line([1, 2], 0.05, [0.5, 0.4])
+    with pytest.raises(InputError, match="weights: must be 2 numbers >= 0"):
+        line([1, 2], 0.05, [1.5, -0.5])
+    with pytest.raises(InputError, match="sigma: must be > 0"):
+        line([1, 2], [0.05, 0.0])
+    with pytest.raises(InputError, match="sigma: must be > 0"):
+        GaussianMixture(np.zeros((2, 1)), np.full(3, 0.1), np.full(2, 0.5))
+
+
+# data
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("x.npy", np.array([1.0, np.nan, 2.0]), "holds NaN, infinity or numbers too large for float32 in 1 samples"),
+        ("x.npy", np.array([1e300, 1.0]), "the first at row 0; all must be finite"),
+        ("x.csv", "1\n2\ninf\n", "the first at row 2"),
+        ("x.npy", np.zeros((0, 1)), "has shape (0, 1); must be (n, ...) with n at least 1"),
+        ("x.npy", np.zeros((4, 0)), "has shape (4, 0)"),
+        ("x.npy", np.array(3.0), "has shape ()"),
+        ("x.npy", np.zeros((4, 2, 2)), "data: samples of shape (2, 2); train takes flat samples (n, d)"),
+        ("x.npy", np.array([1j, 2]), "cannot be read as numbers (it holds complex128)"),
+        ("x.npy", np.array(["a", "b"]), "cannot be read as numbers"),
+        ("x.npy", np.array([{}, 1], dtype=object), "cannot be read as numbers (Object arrays cannot be loaded"),
+        ("x.npy", "hello", "cannot be read as numbers"),
+        ("x.npy", "", "cannot be read as numbers"),
+        ("x.csv", "", "has shape (0, 1)"),
+        ("x.csv", "value\n1\n2\n", "could not convert string 'value'"),
+        ("x.csv", "1,2\n3\n", "cannot be read as numbers (the number of columns changed from 2 to 1 at row 2)"),
+        ("x.csv", b"\xff\xfe1\n", "cannot be read as numbers"),
+        ("x.safetensors", b"\x08", "truncated or no safetensors file"),
+        ("x.txt", "1\n2\n", "must end in .npy, .csv or .safetensors"),
+        ("x.npy", None, "data: x.npy not found"),
+        ("x.npy", "folder", "data: x.npy is not a file"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_data_that_cannot_be_used(refused, name, content, expected):
+    if isinstance(content, np.ndarray):
+        with open(name, "wb") as file:
+            np.save(file, content)
+    elif content == "folder":
+        Path(name).mkdir()
+    elif content is not None:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert expected in refused("train", name, "--out", "model", *TRAIN)
+
+
+def test_data_of_the_wrong_width(refused, model):
+    np.save("wide.npy", np.zeros((5, 2)))
+    assert "data: each row of wide.npy has shape (2,); must be (1,)" in refused(
+        "score", model, "wide.npy", "--out", "scores.npy"
+    )
+
+
+# models
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda m: m.rename("other"), "no such model folder"),
+        (lambda m: (m / "config.json").unlink(), "config.json: not found"),
+        (lambda m: (m / "model.safetensors").unlink(), "model.safetensors: not found"),
+        (lambda m: os.truncate(m / "model.safetensors", 200), "truncated"),
+        (lambda m: os.truncate(m / "config.json", 20), "truncated"),
+        (lambda m: (m / "model.safetensors").write_bytes(pickle.dumps({"w": 1})), "pickles are not loaded"),
+    ],
+)
+def test_models_that_cannot_be_used(refused, model, data, damage, expected):
+    damage(model)
+    assert expected in refused("sample", model, "--n", "5", "--out", "samples")
+    assert expected in refused("score", model, "data.npy", "--out", "s.npy")
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("--n 0", "n: 0 samples asked for; must be at least 1"),
+        ("--n 5 --window 5 3", "window: 5..3 is empty"),
+        ("--n 5 --window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--n 5 --steps 1", "steps: 1 is outside 2..20"),
+        ("--n 5 --steps 5 --window 1 3", "window: 1..3 holds 0 of the 5 visited timesteps"),
+        ("--n 5 --sampler ddim --eta 2", "eta: 2.0 is outside 0..1"),
+        ("--n 5 --chunk 0", "chunk: 0 must be at least 1"),
+        ("--n 5 --seed -1", "seed: -1 must be at least 0"),
+        ("--n 5 --threads 0", "threads: 0 must be at least 1"),
+        ("--n 5 --device tpu", "device: tpu is not available; choose from cpu"),
+    ],
+)
+def test_sampling_settings(refused, model, setting, expected):
+    assert f"error: {expected}" in refused("sample", model, "--out", "samples", *setting.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("--window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--window 3 1", "window: 3..1 is empty"),
+        ("--count 1", "count: 1 is outside 2..16"),
+        ("--seed -1", "seed: -1 must be at least 0"),
+        ("--out s.txt", "out: s.txt must be a file that ends in .npy or .csv"),
+        ("--out data.npy", "out: data.npy is the data itself"),
+    ],
+)
+def test_scoring_settings(refused, model, data, setting, expected):
+    out = [] if "--out" in setting else ["--out", "s.npy"]
+    assert f"error: {expected}" in refused("score", model, "data.npy", *out, *setting.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("", "threshold: give exactly one of --kept, --reference and --labels (got 0)"),
+        ("--kept 0.5 --labels labels.npy", "threshold: give exactly one of --kept, --reference and --labels (got 2)"),
+        ("--kept 98", "kept: 98.0 must lie strictly between 0 and 1"),
+        ("--kept nan", "kept: nan must be a finite number"),
+        ("--reference few.npy", "alpha: 0.05 needs at least 19 in-support scores; there are 5"),
+        ("--reference scores.npy --alpha 0", "alpha: 0.0 must lie strictly between 0 and 1"),
+        ("--reference none.npy", "reference: none.npy not found"),
+        ("--labels few.npy", "labels: few.npy must hold 300 numbers, each 0 or 1"),
+        ("--labels labels.npy --removed 1.5", "removed: 1.5 must lie strictly between 0 and 1"),
+        ("--kept 0.5 --scores few.npy", "scores: 5 for 300 samples; need one for each"),
+        ("--kept 0.5 --scores wide.npy", "scores: each row of wide.npy has shape (2,); must be (1,)"),
+        ("--kept 0.5 --out labels.npy", "out: labels.npy is not an empty folder"),
+    ],
+)
+def test_filter_settings(refused, data, setting, expected):
+    np.save("few.npy", np.arange(5))
+    np.save("wide.npy", np.zeros((300, 2)))
+    more = setting.split() + ([] if "--out" in setting else ["--out", "out"])
+    more += [] if "--scores" in setting else ["--scores", "scores.npy"]
+    assert f"error: {expected}" in refused("filter", "data.npy", *more)
+
+
+def test_an_array_without_scores_needs_them(refused, data):
+    assert "scores: data.npy holds none; give --scores FILE" in refused(
+        "filter", "data.npy", "--kept", "0.9", "--out", "o"
+    )
+
+
+# output folders
+
+
+def test_a_folder_of_another_run_is_refused_and_says_how_it_differs(refused, here):
+    args = ["reproduce", "gaussian-1d", *TINY, "--out", "run"]
+    Path("run").mkdir()
+    from intermode.experiments.gaussian_1d import TIERS
+    from intermode.run import Run
+
+    Run(Path("run"), "gaussian-1d", "smoke", TIERS["smoke"])
+    said = refused(*args)
+    assert "out: run holds a run of another config" in said
+    assert "timesteps is 300 there and 20 here" in said
+    assert "sigma" not in said
+    said = refused("reproduce", "score-field", "--tier", "smoke", "--out", "run")
+    assert "out: run holds a run of experiment gaussian-1d, not score-field" in said
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("file", "out: file is a file; choose a folder"),
+        ("file/run", "file/run: Not a directory"),
+        ("full", "out: full is not empty and holds no run"),
+        (".", "out: . is not empty and holds no run"),
+        ("/proc/none/run", "No such file or directory"),
+    ],
+)
+def test_an_output_path_that_cannot_be_used(refused, out, expected):
+    Path("file").touch()
+    Path("full").mkdir()
+    Path("full/note.txt").touch()
+    assert expected in refused("reproduce", "gaussian-1d", *TINY, "--out", out)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_without_permission(refused):
+    Path("locked").mkdir()
+    Path("locked").chmod(0o500)
+    assert "Permission denied" in refused("reproduce", "gaussian-1d", *TINY, "--out", "locked/run")
+
+
+def test_a_training_does_not_give_out_another_models_weights(done, refused, data):
+    done("train", "data.npy", "--out", "model", *TRAIN)
+    done("train", "data.npy", "--out", "model", *TRAIN)
+    said = refused("train", "data.npy", "--out", "model", *TRAIN, "--seed", "1")
+    assert "out: model holds another training (seed is 0 there and 1 here)" in said
+    np.save("other.npy", data + 1)
+    assert "data is" in refused("train", "other.npy", "--out", "model", *TRAIN)
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_a_folder_with_other_things_in_it_stays_as_it_is(refused, model, data, command):
+    Path("mine").mkdir()
+    Path("mine/config.json").write_text('{"of": "somebody else"}')
+    args = ["data.npy", *TRAIN] if command == "train" else [model, "--n", "5"]
+    assert "out: mine is not an empty folder" in refused(command, *args, "--out", "mine")
+
+
+def test_samples_of_another_model_are_not_given_out(done, refused, model, network):
+    done("sample", model, "--n", "5", "--out", "samples")
+    save_model(model, NetworkDenoiser(network(seed=4), linear(20)), {"seed": 4})
+    assert "holds another run's samples (weights:" in refused("sample", model, "--n", "5", "--out", "samples")
+    assert "(n: 5 there, 6 asked for)" in refused("sample", model, "--n", "6", "--out", "samples")
+
+
+@pytest.mark.parametrize("content", [None, "[", "{}", "[1]", '{"experiment": "x"}'])
+def test_a_report_needs_a_finished_run(refused, content):
+    if content:
+        Path("run").mkdir()
+        Path("run/metrics.json").write_text(content)
+    assert "run" in refused("report", "run")
+
+
+# a full disk
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train", "data.npy", "--out", "new", *TRAIN],
+        ["sample", "model", "--n", "5", "--out", "new"],
+        ["score", "model", "data.npy", "--out", "new.npy"],
+        ["filter", "data.npy", "--scores", "scores.npy", "--kept", "0.5", "--out", "new"],
+    ],
+)
+def test_a_full_disk_says_so_and_leaves_no_half_file(here, model, data, monkeypatch, capsys, done, args):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = tree(here)
+    with monkeypatch.context() as patched:
+        patched.setattr("intermode.files.os.fsync", full)
+        assert cli.main(args) == 2
+    said = capsys.readouterr().err
+    assert said == "error: No space left on device; free some space and run the same command again\n"
+    assert {k: v for k, v in tree(here).items() if v is not None} == {k: v for k, v in before.items() if v is not None}
+    done(*args)  # with space again, the same command goes through
+
+
+def test_a_file_system_that_takes_no_more_bytes(here, data):
+    """The real thing: the system itself refuses the write, in the middle of a file."""
+    np.save("many.npy", np.zeros(100_000))
+    np.save("scores.npy", np.arange(100_000.0))
+    code = (
+        "import resource, signal, sys; from intermode.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.exit(main('filter many.npy --scores scores.npy --kept 0.5 --out new'.split()))"
+    )
+    before = tree(here)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr == "error: File too large\n"
+    assert tree(here) == before
+
+
+def test_memory_that_is_not_there(refused, model):
+    assert "out of memory" in refused("sample", model, "--n", "5", "--chunk", str(10**15), "--out", "new-samples")
+
+
+# an interrupt
+
+
+def test_an_interrupt_leaves_a_run_that_goes_on_to_the_same_result(here, capsys, done):
+    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "3000", "--out", "my run"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "intermode.cli", *args], stderr=subprocess.PIPE, text=True, env=env
+    )
+    checkpoint = Path("my run/model/checkpoint.safetensors")
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    last = said.splitlines()[-1]
+    assert last.startswith("interrupted; ")
+    assert last.endswith("go on with: intermode " + " ".join(args[:-1]) + " 'my run'")
+    assert "Traceback" not in said
+    assert checkpoint.exists()
+    assert not Path("my run/metrics.json").exists()
+    assert json.loads(Path("my run/wall.json").read_text()) > 0
+
+    assert cli.main(args) == 0
+    assert "training goes on after step" in capsys.readouterr().err
+    done(*args[:-1], "unbroken")
+    broken, unbroken = (json.loads(Path(run, "metrics.json").read_text()) for run in ("my run", "unbroken"))
+    for run in (broken, unbroken):
+        for name in ("train_s", "sample_s"):
+            assert run["values"].pop(name) > 0
+    assert broken["values"] == unbroken["values"]
+    assert broken["claims"] == unbroken["claims"]
+
+
+# from data to kept samples
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_train_sample_score_filter(here, done, suffix):
+    points = line([1, 2, 3]).sample(300, 0).numpy()
+    source = Path(f"data{suffix}")
+    np.save(source, points) if suffix == ".npy" else np.savetxt(source, points)
+    before = source.read_bytes()
+
+    assert "model: model" in done("train", source, "--out", "model", *TRAIN)
+    assert sorted(p.name for p in Path("model").iterdir()) == ["config.json", "model.safetensors", "training.json"]
+    assert "(40, 0 diverged)" in done("sample", "model", "--n", "40", "--out", "drawn", "--window", "0", "5")
+    tensors, _ = load_tensors(Path("drawn/samples.safetensors"))
+    assert tensors["samples"].shape == (40, 1)
+    assert tensors["score.hal"].shape == tensors["diverged"].shape == (40,)
+    assert torch.isfinite(tensors["samples"]).all()
+    assert (tensors["score.hal"] > 0).all()
+
+    done("score", "model", source, "--out", "scores.csv", "--count", "4")
+    done("score", "model", source, "--out", "scores.npy", "--count", "4")
+    scores = np.load("scores.npy")
+    assert scores.shape == (300,)
+    assert np.array_equal(np.loadtxt("scores.csv"), scores)  # every digit is written
+
+    said = done("filter", source, "--scores", "scores.npy", "--kept", "0.9", "--out", "out")
+    assert said.startswith("kept: 270 of 300 in out")
+    rows = np.loadtxt("out/kept_rows.csv", dtype=int)
+    assert np.array_equal(rows, np.sort(np.argsort(scores)[:270]))
+    if suffix == ".npy":
+        assert np.array_equal(np.load("out/kept.npy"), points[rows])
+    else:
+        assert Path("out/kept.csv").read_text().split() == [before.decode().split()[row] for row in rows]
+    assert source.read_bytes() == before
+
+
+def test_samples_are_filtered_by_their_own_scores(done, model):
+    done("sample", model, "--n", "40", "--out", "drawn")
+    source = Path("drawn/samples.safetensors")
+    before = source.read_bytes()
+    done("filter", source, "--kept", "0.75", "--out", "out")
+    drawn, kept, rejected = (
+        load_tensors(p)[0] for p in (source, Path("out/kept.safetensors"), Path("out/rejected.safetensors"))
+    )
+    order = drawn["score.hal"].argsort()
+    assert torch.equal(kept["samples"], drawn["samples"][order[:30].sort()[0]])
+    assert torch.equal(rejected["score.hal"], drawn["score.hal"][order[30:].sort()[0]])
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "kept"),
+    [
+        # the 270th smallest of 300
+        ("--kept 0.9", lambda s, bad: np.sort(s)[269], 270),
+        # ceil(101 * 0.8) = 81st smallest of the 100 reference scores 0.01..1
+        ("--reference good.npy --alpha 0.2", lambda s, bad: 0.81, None),
+        # at least 95 % of the hallucinations lie over it, and no sample between it and the next one
+        ("--labels labels.npy --removed 0.95", None, None),
+    ],
+)
+def test_the_three_thresholds(done, here, data, way, value, kept):
+    np.save("good.npy", np.arange(1, 101) / 100)
+    before = tree(here)
+    scores, bad = np.abs(data).astype(np.float32), np.load("labels.npy") == 1
+    done("filter", "data.npy", "--scores", "scores.npy", *way.split(), "--out", "out")
+    record = json.loads(Path("out/threshold.json").read_text())
+    rows, rejected = np.loadtxt("out/kept_rows.csv", dtype=int), np.loadtxt("out/rejected_rows.csv", dtype=int)
+    assert np.array_equal(np.sort(np.concatenate([rows, rejected])), np.arange(300))
+    assert scores[rows].max() <= record["value"]
+    assert scores[rejected].min() > record["value"]
+    if value:
+        assert record["value"] == pytest.approx(value(scores, bad), rel=1e-6)
+    else:
+        removed = bad[rejected].sum() / bad.sum()
+        assert removed >= 0.95
+        assert (bad[rejected].sum() - 1) / bad.sum() < 0.95  # and no more are lost than needed
+    assert record["samples"] == 300
+    assert record["kept"] == len(rows) == (kept or len(rows))
+    assert np.array_equal(np.load("out/kept.npy"), data[rows])
+    assert np.array_equal(np.load("out/rejected.npy"), data[rejected])
+    after = tree(here)
+    assert all(after[name] == content for name, content in before.items())
+
+
+def test_whatever_an_array_holds_it_comes_out_of_the_filter_unchanged(done, here):
+    images = np.random.default_rng(1).integers(0, 256, (20, 3, 2), dtype=np.uint8)
+    np.save("images.npy", images)
+    save_tensors(Path("half.safetensors"), {"images": torch.from_numpy(images).half()})
+    np.save("scores.npy", np.arange(20.0))
+    done("filter", "images.npy", "--scores", "scores.npy", "--kept", "0.5", "--out", "a")
+    kept = np.load("a/kept.npy")
+    assert kept.dtype == np.uint8
+    assert np.array_equal(kept, images[:10])
+    done("filter", "half.safetensors", "--scores", "scores.npy", "--kept", "0.5", "--out", "b")
+    assert torch.equal(load_tensors(Path("b/kept.safetensors"))[0]["images"], torch.from_numpy(images[:10]).half())
