@@ -52,10 +52,10 @@ class Config(MixtureConfig):
         workers: models trained at a time.
     """
 
-    train_sizes: tuple[int, ...] = (1_000, 5_000, 50_000, 500_000)
+    train_sizes: tuple[int, ...] = (1_000, 7_000, 50_000)
     far_means: tuple[float, ...] = (1.0, 2.0, 4.0)
     mode_sets: tuple[tuple[float, ...], ...] = ((1.0, 2.0), (1.0, 2.0, 4.0, 5.0))
-    distances: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0)
+    distances: tuple[float, ...] = (0.5, 1.0, 2.0)
     timestep_counts: tuple[int, ...] = (250, 500, 1000, 2000)
     seeds: int = 2
     stream_samples: int = 0
@@ -79,7 +79,6 @@ class Cell:
     respaced: tuple[int, ...] = ()
 
 
-QUICK = Config(steps=3000)
 TIERS = {
     "smoke": Config(
         timesteps=300,
@@ -93,7 +92,7 @@ TIERS = {
         stream_samples=2000,
         grid_points=512,
     ),
-    "quick": QUICK,
+    "quick": Config(steps=2500),
     "paper": Config(
         steps=50_000,
         batch=10_000,
