@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
@@ -63,6 +63,11 @@ def _parse(options: type, args: Sequence[str], name: str, description: str) -> A
     return chosen
 
 
+def _inner(kind: Any) -> list[Any]:
+    """The types within a tuple type; something that is no tuple type for an empty one."""
+    return [inner for inner in get_args(kind) if inner is not ...] or [None]
+
+
 def _lists() -> tyro.constructors.ConstructorRegistry:
     """Teaches tyro lists of lists of numbers, each inner list one word: ``--mode-sets 1,2 1,2,4,5``."""
     registry = tyro.constructors.ConstructorRegistry()
@@ -72,7 +77,8 @@ def _lists() -> tyro.constructors.ConstructorRegistry:
 
     @registry.primitive_rule
     def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-        if info.type != tuple[tuple[float, ...], ...]:
+        # tyro may have narrowed the type by the default: tuple[tuple[float, float], tuple[float, float, float]]
+        if get_origin(info.type) is not tuple or any(get_origin(inner) is not tuple for inner in _inner(info.type)):
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs="*",
@@ -489,10 +495,11 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _numbers(path: Path, field: str) -> np.ndarray:
+    import numpy as np
+
     from intermode.data import load_samples
 
-    values = load_samples(path, (1,), finite=False, field=field)
-    return values[:, 0].double().numpy()
+    return load_samples(path, (1,), finite=False, field=field, dtype=np.float64)[:, 0].numpy()
 
 
 def _threshold(options: FilterOptions, scores: np.ndarray) -> Threshold:

@@ -17,9 +17,14 @@ __all__ = ["copy_rows", "load_samples", "save_array"]
 
 
 def load_samples(
-    path: Path, shape: tuple[int, ...] | None = None, *, finite: bool = True, field: str = "data"
+    path: Path,
+    shape: tuple[int, ...] | None = None,
+    *,
+    finite: bool = True,
+    field: str = "data",
+    dtype: type[np.floating] = np.float32,
 ) -> Tensor:
-    """Samples (n, *shape) float32 of a file; a one-dimensional array is n samples of one number.
+    """Samples (n, *shape) of a file; a one-dimensional array is n samples of one number.
 
     Args:
         path: ``.npy``; ``.csv`` (numbers, comma-separated, no header); or ``.safetensors`` with a tensor
@@ -27,6 +32,7 @@ def load_samples(
         shape: the shape that each sample must have, if known.
         finite: refuse values that are not finite.
         field: what the file is to the user, for errors.
+        dtype: of the result.
 
     Raises:
         InputError: a file that is missing, truncated, of another kind, empty, not finite or of another shape.
@@ -44,7 +50,7 @@ def load_samples(
     if shape is not None and tuple(array.shape[1:]) != shape:
         raise InputError(f"{field}: each row of {path} has shape {tuple(array.shape[1:])}; must be {shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-        samples = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        samples = torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
     if finite and not torch.isfinite(samples).all():
         rows = torch.nonzero(~torch.isfinite(samples.flatten(1)).all(1))[:, 0]
         raise InputError(
@@ -59,7 +65,7 @@ def _read(path: Path) -> np.ndarray:
         tensors, _ = load_tensors(path)
         if "samples" not in tensors and len(tensors) != 1:
             raise InputError(f"{path} has no tensor named samples (found: {', '.join(sorted(tensors))})")
-        return np.asarray(tensors["samples" if "samples" in tensors else next(iter(tensors))].float())
+        return np.asarray(tensors["samples" if "samples" in tensors else next(iter(tensors))].double())
     if path.suffix not in (".npy", ".csv"):
         raise InputError(f"{path} must end in .npy, .csv or .safetensors")
     try:

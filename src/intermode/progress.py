@@ -114,7 +114,8 @@ class _Lines:
 
 
 def _short(number: float) -> str:
-    for limit, divisor, suffix in ((1e4, 1, ""), (1e7, 1e3, "k"), (1e10, 1e6, "M")):
-        if number < limit:
-            return f"{number / divisor:.3g}{suffix}" if number != int(number) or divisor > 1 else f"{int(number)}"
-    return f"{number / 1e9:.3g}G"
+    """Three significant digits with a suffix: 999, 15.2k, 1M."""
+    for limit, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if number >= limit:
+            return f"{number / unit:.3g}{suffix}"
+    return f"{number:.0f}" if number >= 100 or number == int(number) else f"{number:.3g}"
