@@ -81,18 +81,30 @@ def _smoothing(results: Results, target: GaussianMixture, true: Denoiser, learne
     results.series["steepest_slope"] = rows
     ratios = np.array([row["learned"] / row["true"] for row in rows])
     results.values |= {f"slope_ratio_t{t}": float(ratios[t]) for t in PLOTTED if t < len(ratios)}
-    results.claims.append(
-        Claim(
-            "smoothed-step",
-            "The learned x0_hat is a smoothed step: its steepest slope over the true one, t = 0..20 "
-            "(median; interval: smallest and largest t), under 1",
-            "smoothed (Fig. 4)",
-            float(np.median(ratios)),
-            float(ratios.min()),
-            float(ratios.max()),
-            bool((ratios < 1).all()) if (ratios < 1).all() or (ratios >= 1).all() else None,
+    last = int(timesteps[-1])
+    smoothed = ratios < 1
+    results.values["smoothed_until_t"] = last if smoothed.all() else int(smoothed.argmin()) - 1
+    for name, when, ratio in (
+        ("smoothed-step", "at t = 0", float(ratios[0])),
+        ("smoothed-all", f"at the t of 0..{last} where it comes closest to the true one", float(ratios.max())),
+    ):
+        results.claims.append(
+            Claim(
+                name,
+                f"The learned x0_hat is a smoothed step: its steepest slope over the true one {when}, under 1",
+                "smoothed, t = 0..20 (Fig. 4)",
+                ratio,
+                None,
+                None,
+                ratio < 1,
+            )
         )
-    )
+    if not smoothed.all():
+        results.notes.append(
+            f"The learned step is flatter than the true one up to t = {results.values['smoothed_until_t']}; "
+            f"at t = {int(ratios.argmax())} its slope is {ratios.max():.2f} times the true one: what this model cannot "
+            "follow are the sharp jumps of the last timesteps, not those of the whole range that Fig. 4 shows."
+        )
 
 
 def _control(run: Run, results: Results, config: Config, true: MixtureDenoiser) -> None:
