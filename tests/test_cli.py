@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from intermode.files import load_tensors, save_tensors
 from intermode.schedule import linear
 from intermode.targets.gaussian import GaussianMixture, line
 
-TINY = "--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64".split()
-TRAIN = "--steps 30 --batch 50 --timesteps 20 --width 16".split()
+TINY = shlex.split("--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64")
+TRAIN = shlex.split("--steps 30 --batch 50 --timesteps 20 --width 16")
 
 
 def tree(folder):
@@ -199,7 +200,7 @@ def test_impossible_settings_name_the_field_and_what_is_allowed(refused, setting
 
 def test_weights_and_widths_of_a_mixture_are_checked():
     """The command line has equal weights; the library takes any that sum to 1."""
-    with pytest.raises(InputError, match="weights: sum to 0.9; they must sum to 1"):
+    with pytest.raises(InputError, match=r"weights: sum to 0\.9; they must sum to 1"):
         line([1, 2], 0.05, [0.5, 0.4])
     with pytest.raises(InputError, match="weights: must be 2 numbers >= 0"):
         line([1, 2], 0.05, [1.5, -0.5])
@@ -458,15 +459,12 @@ def test_a_file_system_that_takes_no_more_bytes(here, data):
     assert tree(here) == before
 
 
-def test_memory_that_is_not_there(refused, model):
-    assert "out of memory" in refused("sample", model, "--n", "5", "--chunk", str(10**15), "--out", "new-samples")
-
-
 # an interrupt
 
 
 def test_an_interrupt_leaves_a_run_that_goes_on_to_the_same_result(here, capsys, done):
-    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "3000", "--out", "my run"]
+    # a checkpoint is written after 1000 steps
+    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "2000", "--batch", "10", "--width", "8", "--out", "my run"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "intermode.cli", *args], stderr=subprocess.PIPE, text=True, env=env
@@ -561,7 +559,7 @@ def test_samples_are_filtered_by_their_own_scores(done, model):
 def test_the_three_thresholds(done, here, data, way, value, kept):
     np.save("good.npy", np.arange(1, 101) / 100)
     before = tree(here)
-    scores, bad = np.abs(data).astype(np.float32), np.load("labels.npy") == 1
+    scores, bad = np.abs(data), np.load("labels.npy") == 1
     done("filter", "data.npy", "--scores", "scores.npy", *way.split(), "--out", "out")
     record = json.loads(Path("out/threshold.json").read_text())
     rows, rejected = np.loadtxt("out/kept_rows.csv", dtype=int), np.loadtxt("out/rejected_rows.csv", dtype=int)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, 
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {}))
         except SafetensorError as error:  # it wraps what the system said, a full disk say
-            number = errno.ENOSPC if "os error 28" in str(error) else errno.EIO
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
             raise OSError(number, os.strerror(number), str(path)) from None
 
 

@@ -19,16 +19,17 @@ from intermode import exact, plots, threshold
 from intermode.bundle import shipped
 from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
+from intermode.errors import InputError
 from intermode.evaluate import Detection, Estimate, detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
 from intermode.experiments.windows import Windows, choosing_half, compare, detectors
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.progress import Progress
-from intermode.run import Claim, Results, Run, at_least
+from intermode.run import Claim, Results, Run, at_least, below
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels, line
 from intermode.train import Trained
 
-__all__ = ["TIERS", "Config", "MixtureConfig", "exact_mass", "grid_range", "run"]
+__all__ = ["TIERS", "Config", "MixtureConfig", "exact_mass", "grid_range", "run", "true_score_claim"]
 
 NO_INTERPOLATION = 1e-6
 """A mass under it counts as none: 1e6 samples would most likely show none either."""
@@ -59,6 +60,12 @@ class MixtureConfig(ModelConfig):
     def check(self) -> None:
         super().check()
         _ = self.target
+        if self.grid_points < 2:
+            raise InputError(f"grid_points: {self.grid_points} must be at least 2")
+        if len(set(self.means)) < 2:
+            raise InputError(
+                f"means: {' '.join(f'{m:g}' for m in self.means)}; at least two different modes are needed"
+            )
 
     def fit(self, folder: Path, progress: Progress | None = None) -> Trained:
         """Train the model, or load it from its folder."""
@@ -169,6 +176,17 @@ def run(run: Run, config: Config) -> Results:
     return results
 
 
+def true_score_claim(name: str, mass: exact.Mass) -> Claim:
+    """The control: the true score leaves no mass between the modes."""
+    return below(
+        name,
+        "With the true score there is no interpolation (exact mass beyond 6σ, under 1e-6)",
+        "none seen",
+        Estimate(mass.value, max(mass.value - mass.error, 0.0), mass.value + mass.error),
+        NO_INTERPOLATION,
+    )
+
+
 def _interpolation(
     results: Results,
     target: GaussianMixture,
@@ -190,28 +208,17 @@ def _interpolation(
             at_least(rate, NO_INTERPOLATION),
         )
     )
-    claim(
-        Claim(
-            "true-score",
-            "With the true score there is no interpolation (exact mass beyond 6σ under 1e-6)",
-            "none seen",
-            true.value,
-            max(true.value - true.error, 0.0),
-            true.value + true.error,
-            true.value + true.error < NO_INTERPOLATION,
-        )
-    )
+    results.claims.append(true_score_claim("true-score", true))
     ratio = learned.value / true.value
     spread = ratio * (learned.error / learned.value + true.error / true.value) if learned.value else 0.0
+    estimate = Estimate(ratio, ratio - spread, ratio + spread)
     claim(
         Claim(
             "smoothing",
             "The learned score, not the sampler, is the cause: exact mass, learned over true, at least 100",
             "> 1",
-            ratio,
-            ratio - spread,
-            ratio + spread,
-            ratio - spread >= 100,
+            *estimate.triple,
+            at_least(estimate, 100),
         )
     )
     hallucinated = int(labels.hallucinated.sum())

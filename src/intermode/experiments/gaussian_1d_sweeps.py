@@ -63,6 +63,13 @@ class Config(MixtureConfig):
 
     def check(self) -> None:
         super().check()
+        for name in ("train_sizes", "mode_sets", "distances", "timestep_counts"):
+            if not getattr(self, name):
+                raise InputError(f"{name}: must hold at least one value")
+        if min(self.distances) <= 0:
+            raise InputError(f"distances: {min(self.distances):g} must be > 0")
+        if self.stream_samples < 0:
+            raise InputError(f"stream_samples: {self.stream_samples} must be at least 0")
         if self.seeds < 1 or self.workers < 1:
             raise InputError(f"seeds and workers: {self.seeds} and {self.workers} must be at least 1")
         for cell in _cells(self):

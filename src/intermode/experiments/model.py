@@ -89,8 +89,9 @@ class ModelConfig:
         _ = self.schedule, self.sampler, self.training
         if self.train_size < 1:
             raise InputError(f"train_size: {self.train_size} must be at least 1")
-        if self.threads < 1:
-            raise InputError(f"threads: {self.threads} must be at least 1")
+        if not 1 <= self.threads <= 1024:
+            raise InputError(f"threads: {self.threads} is outside 1..1024")
+        build({"kind": "mlp", "dimensions": 1, "width": self.width})
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"device: {self.device} is not available; choose cpu")
 

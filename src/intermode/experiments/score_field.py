@@ -16,7 +16,7 @@ import torch
 from intermode import plots
 from intermode.denoiser import Denoiser, MixtureDenoiser
 from intermode.evaluate import share
-from intermode.experiments.gaussian_1d import NO_INTERPOLATION, MixtureConfig, exact_mass
+from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, true_score_claim
 from intermode.generate import Plan, tally
 from intermode.run import Claim, Results, Run
 from intermode.targets.gaussian import GaussianMixture
@@ -138,17 +138,7 @@ def _control(run: Run, results: Results, config: Config, true: MixtureDenoiser) 
             count == 0,
         )
     )
-    results.claims.append(
-        Claim(
-            "control-mass",
-            "Exact mass beyond 6σ with the true score is under 1e-6",
-            "none seen",
-            mass.value,
-            max(mass.value - mass.error, 0.0),
-            mass.value + mass.error,
-            mass.value + mass.error < NO_INTERPOLATION,
-        )
-    )
+    results.claims.append(true_score_claim("control-mass", mass))
 
 
 def _figure(run: Run, results: Results, target: GaussianMixture, true: Denoiser, learned: Denoiser) -> None:

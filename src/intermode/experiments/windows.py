@@ -56,7 +56,7 @@ class Windows:
                 ("removed at 95 % kept", "removed_at_95_kept"),
             )
         }
-        plots.curves(path, list(self.judged), lines, x_label="end of the window $t = 0..$end", y_label="share")
+        plots.curves(path, list(self.judged), lines, x_label="last timestep of the window from 0", y_label="share")
 
 
 def compare(scores: Mapping[str, np.ndarray], bad: np.ndarray, seed: int, criterion: str) -> Windows | None:
@@ -74,7 +74,8 @@ def compare(scores: Mapping[str, np.ndarray], bad: np.ndarray, seed: int, criter
     choose = choosing_half(len(bad))
     if min(bad[choose].sum(), bad[~choose].sum(), (~bad[choose]).sum(), (~bad[~choose]).sum()) < 2:
         return None
-    by_end = {int(name.rsplit("-", 1)[1]): s for name, s in scores.items() if name.startswith("hal-0-")}
+    # sorted: scores that were read back from a file come in another order
+    by_end = dict(sorted((int(name.rsplit("-", 1)[1]), s) for name, s in scores.items() if name.startswith("hal-0-")))
     quality = {e: getattr(detection(s[choose], bad[choose], resamples=1), criterion).value for e, s in by_end.items()}
     judged = {end: detection(s[~choose], bad[~choose], seed=seed) for end, s in by_end.items()}
     return Windows(judged, max(quality, key=lambda end: quality[end]))

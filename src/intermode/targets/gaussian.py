@@ -145,10 +145,11 @@ class GaussianMixture:
 
     @cached_property
     def pairs(self) -> np.ndarray:
-        """(P, 2) int, all pairs of modes, the closest first."""
+        """(P, 2) int, all pairs of modes at different places, the closest first."""
         pairs = np.array(list(itertools.combinations(range(len(self.means)), 2)), dtype=int).reshape(-1, 2)
         lengths = np.linalg.norm(self.means[pairs[:, 0]] - self.means[pairs[:, 1]], axis=1)
-        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], lengths.round(9)))]
+        ordered = np.lexsort((pairs[:, 1], pairs[:, 0], lengths.round(9)))
+        return pairs[ordered[lengths[ordered] > 0]]  # between two modes at one place there is nothing
 
     def segment_distance(self, x: np.ndarray, pair: np.ndarray) -> np.ndarray:
         """(n,) distance of x (n, d) to the open segment between two modes; inf beyond its ends."""
