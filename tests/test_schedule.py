@@ -141,3 +141,10 @@ def test_respaced_refuses_impossible_steps(schedule, steps):
 def test_bad_schedules_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_signal_that_float32_takes_for_zero_is_refused():
+    """At T = 2000 the paper's betas end at 1e-47: every x0_hat there would be infinite."""
+    linear(1000).check_float32()
+    with pytest.raises(InputError, match="timesteps: the signal falls to 1e-47"):
+        linear(2000).check_float32()

@@ -71,12 +71,13 @@ class NetworkDenoiser(Denoiser):
         prediction: what the network's output means.
 
     Raises:
-        InputError: an unknown prediction.
+        InputError: an unknown prediction, or a schedule whose signal float32 cannot divide by.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule, prediction: Prediction = "eps") -> None:
         if prediction not in get_args(Prediction):
             raise InputError(f"prediction: unknown {prediction!r}; choose one of {', '.join(get_args(Prediction))}")
+        schedule.check_float32()
         self.network, self.schedule, self.prediction = network, schedule, prediction
 
     @property

@@ -28,6 +28,8 @@ __all__ = ["CLEAN", "Schedule", "cosine", "from_config", "from_diffusers", "line
 
 CLEAN = -1
 """The timestep of the data itself: no noise at all."""
+SMALLEST_SIGNAL = 1e-30
+"""x0_hat grows as its inverse, and float32 ends at 3e38."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,17 @@ class Schedule:
     def alpha_bar(self) -> np.ndarray:
         """(T,) float64, the squared signal level (in a variance-preserving schedule: alpha bar)."""
         return self.signal**2
+
+    def check_float32(self) -> None:
+        """Raise InputError unless float32 can hold x0_hat = (x_t - s_t eps) / a_t at every timestep.
+
+        The paper's betas at T = 1000 end at a = 6e-24; at T = 2000 it would be 1e-47, which float32 takes for 0.
+        """
+        if self.signal.min() < SMALLEST_SIGNAL:
+            raise InputError(
+                f"timesteps: the signal falls to {self.signal.min():.1g}, float32 needs {SMALLEST_SIGNAL:g}; take "
+                "fewer timesteps or smaller betas"
+            )
 
     def level(self, t: int) -> tuple[float, float]:
         """(a_t, s_t) of one timestep; (1, 0) for ``CLEAN``."""

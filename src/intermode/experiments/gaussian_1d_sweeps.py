@@ -56,7 +56,7 @@ class Config(MixtureConfig):
     far_means: tuple[float, ...] = (1.0, 2.0, 4.0)
     mode_sets: tuple[tuple[float, ...], ...] = ((1.0, 2.0), (1.0, 2.0, 4.0, 5.0))
     distances: tuple[float, ...] = (0.5, 1.0, 2.0)
-    timestep_counts: tuple[int, ...] = (250, 500, 1000, 2000)
+    timestep_counts: tuple[int, ...] = (250, 500, 1000)
     seeds: int = 2
     stream_samples: int = 0
     workers: int = 2
@@ -105,7 +105,7 @@ TIERS = {
         batch=10_000,
         decay="none",
         train_sizes=(25_000, 50_000, 100_000, 500_000),
-        timestep_counts=(250, 500, 1000, 2000),
+        timestep_counts=(250, 500, 1000),
         seeds=3,
         stream_samples=100_000_000,
         workers=1,

@@ -86,7 +86,8 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raise InputError for values that cannot be used, before anything is written."""
-        _ = self.schedule, self.sampler, self.training
+        _ = self.sampler, self.training
+        self.schedule.check_float32()
         if self.train_size < 1:
             raise InputError(f"train_size: {self.train_size} must be at least 1")
         if not 1 <= self.threads <= 1024:

@@ -199,7 +199,7 @@ def _templates() -> _Templates:
             h, w = mask.shape
             masks[shift, index, MARGIN + dy : MARGIN + dy + h, MARGIN + dx : MARGIN + dx + w] = mask
     flat = masks.reshape(-1, PATCH, PATCH)
-    interiors = ndimage.binary_erosion(flat, np.ones((1, 3, 3)))
+    interiors = ndimage.binary_erosion(flat, np.ones((1, 3, 3), dtype=bool))
     return _Templates(
         kind=np.array([kind for kind, _ in shapes]),
         height=np.array([mask.shape[0] for _, mask in shapes]),
@@ -302,7 +302,7 @@ def _peelers() -> list[tuple[np.ndarray, np.ndarray]]:
     peelers = []
     for name in KINDS:
         mask = np.pad(raster(name), 1)
-        ring = ndimage.binary_dilation(mask, np.ones((3, 3))) & ~mask
+        ring = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool)) & ~mask
         peelers.append((mask, np.stack([mask.ravel(), ring.ravel()], axis=1).astype(np.float32)))
     return peelers
 
