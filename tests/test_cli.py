@@ -189,7 +189,7 @@ def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, c
         ("--batch 0", "batch: 0 must be at least 1"),
         ("--learning-rate inf", "learning_rate: inf must be a finite number"),
         ("--beta-end 1", "betas: 0.001 to 1.0 must satisfy 0 < beta_start <= beta_end < 1"),
-        ("--threads 0", "threads: 0 must be at least 1"),
+        ("--threads 0", "threads: 0 is outside 1..1024"),
         ("--device tpu", "device: tpu is not available; choose from cpu"),
         ("--timesteps 1000000000000", "out of memory"),
     ],
