@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["Bars", "Progress", "Silent", "Task"]
+__all__ = ["Bars", "Notices", "Progress", "Silent", "Task"]
 
 
 class Task(Protocol):
@@ -49,6 +49,13 @@ class Silent:
 
     def notice(self, message: str) -> None:
         pass
+
+
+class Notices(Silent):
+    """Notices alone, on standard error: for worker processes, whose parent shows the bars."""
+
+    def notice(self, message: str) -> None:
+        Bars().notice(message)
 
 
 class Bars:

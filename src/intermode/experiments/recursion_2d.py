@@ -33,7 +33,7 @@ from intermode.experiments.model import ModelConfig
 from intermode.experiments.parallel import run_jobs
 from intermode.files import load_tensors
 from intermode.generate import Generated, Plan, generate
-from intermode.progress import Progress
+from intermode.progress import Notices, Progress
 from intermode.recursion import Arm, Recursion
 from intermode.run import Claim, Results, Run, below
 from intermode.targets.gaussian import GaussianMixture
@@ -180,7 +180,8 @@ def _follow(job: tuple[Config, Path, int, str | None]) -> None:
     config, folder, seed, selector = job
     torch.set_num_threads(config.threads)
     arms = [config.arm(selector)] if selector else []
-    config.recursion.run(_Grid(config), arms, seed, folder)
+    notices = Notices()
+    config.recursion.run(_Grid(config, notices), arms, seed, folder, progress=notices)
 
 
 def _folder(run: Run, seed: int) -> Path:
