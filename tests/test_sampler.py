@@ -102,7 +102,10 @@ def test_ancestral_is_diffusers_ddpm(same_noise, name, variance, respaced):
 def test_ancestral_is_diffusers_ddpm_for_every_prediction(same_noise, ours, theirs):
     scheduler = DDPMScheduler(50, beta_end=0.2, clip_sample=False, prediction_type=theirs)
     schedule = from_diffusers(scheduler)
-    reference = lambda out, t, x: scheduler.step(out, t, x, return_dict=False)  # noqa: E731
+
+    def reference(out, t, x):
+        return scheduler.step(out, t, x, return_dict=False)
+
     assert compare(Ancestral("small"), schedule, same_noise, reference, ours) == 50
 
 
