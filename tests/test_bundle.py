@@ -47,7 +47,7 @@ def test_a_model_comes_back_bit_for_bit(tmp_path, prediction, tied):
         with torch.no_grad():
             assert torch.equal(loaded(x, t), saved(x, t))
     assert loaded.prediction == prediction
-    assert loaded.network.config == saved.network.config
+    assert loaded.network.description == saved.network.description
     assert (loaded.schedule.signal == saved.schedule.signal).all()
     assert not any(p.requires_grad for p in loaded.network.parameters())
     assert not loaded.network.training

@@ -68,7 +68,7 @@ def test_tied_blocks_apply_one_block_repeatedly():
 
 def test_description_builds_the_same_network():
     network = build({**MLP, "blocks": 2, "slope": 0.3, "tied_blocks": False}, 4)
-    assert torch.equal(build(network.config, 4)(*inputs()), network(*inputs()))
+    assert torch.equal(build(network.description, 4)(*inputs()), network(*inputs()))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ SHIPPED = Path(__file__).parent / "pretrained"
 
 
 def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, Any]) -> None:
-    """Write a model folder; the network must carry its description as ``config``.
+    """Write a model folder; the network must carry its description as ``description``.
 
     Raises:
         InputError: a schedule made by hand, which could not be built again.
@@ -36,7 +36,7 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
         folder / "config.json",
         {
             "format": FORMAT,
-            "network": denoiser.network.config,
+            "network": denoiser.network.description,
             "schedule": denoiser.schedule.config,
             "prediction": denoiser.prediction,
             "provenance": provenance,

@@ -129,7 +129,7 @@ def train(
     """Train ``network`` in place.
 
     Args:
-        network: with fresh weights; its ``config`` (if any) is part of the checkpoint's identity.
+        network: with fresh weights; its ``description`` (if any) is part of the checkpoint's identity.
         schedule: the forward process.
         data: (n, *shape) float32 training samples.
         config: how to train.
@@ -214,7 +214,7 @@ def _identity(
     settings = {k: v for k, v in asdict(config).items() if k not in ("track", "checkpoint_every")}
     digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
     described = {
-        "network": getattr(network, "config", type(network).__name__),
+        "network": getattr(network, "description", type(network).__name__),
         "schedule": schedule.config,
         "data": [list(data.shape), digest],
         "prediction": prediction,

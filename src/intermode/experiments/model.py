@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from intermode.bundle import load_model, provenance_of, save_model, shipped
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoiser import NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.networks import build
 from intermode.progress import Progress, Silent
@@ -136,6 +136,7 @@ def fit(
     config: TrainConfig,
     *,
     target: str,
+    prediction: Prediction = "eps",
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -160,6 +161,7 @@ def fit(
         schedule,
         data,
         config,
+        prediction=prediction,
         folder=folder,
         device=device,
         progress=progress,

@@ -8,25 +8,34 @@ import torch
 from torch import nn
 
 from intermode.errors import InputError
-from intermode.networks.mlp import ResidualMLP
 from intermode.noise import draws
 
-__all__ = ["ResidualMLP", "build"]
+__all__ = ["build"]
 
 
 def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
-    """The network that ``config`` describes, with fresh weights that belong to ``seed``.
+    """The network that ``config`` describes (its ``description``), with fresh weights that belong to ``seed``.
+
+    Args:
+        config: ``kind``, ``mlp`` (:class:`intermode.networks.mlp.ResidualMLP`) or ``unet``
+            (:class:`intermode.networks.unet.PatchUNet2DModel`), and the arguments of that class.
+        seed: of the weights.
 
     Raises:
         InputError: an unknown kind, or settings that it does not have.
     """
     settings = dict(config)
     kind = settings.pop("kind", None)
-    if kind != "mlp":
-        raise InputError(f"network: unknown kind {kind!r}; choose mlp")
+    if kind not in ("mlp", "unet"):
+        raise InputError(f"network: unknown kind {kind!r}; choose mlp or unet")
+    make: type[nn.Module]
+    if kind == "unet":  # imported here: diffusers takes seconds
+        from intermode.networks.unet import PatchUNet2DModel as make
+    else:
+        from intermode.networks.mlp import ResidualMLP as make
     with torch.random.fork_rng(devices=[]):  # torch initialises from the global generator: leave it as it was
         torch.manual_seed(int(draws(seed, "init").integers(2**63)))
         try:
-            return ResidualMLP(**settings)
+            return make(**settings)
         except TypeError as error:
             raise InputError(f"network: settings of kind {kind} do not fit ({error})") from None

@@ -74,7 +74,7 @@ class ResidualMLP(nn.Module):
             raise InputError(f"dimensions and blocks: {dimensions} and {blocks} must be at least 1")
         if width < 4 or width % 2:
             raise InputError(f"width: {width} must be even and at least 4")
-        self.config: dict[str, Any] = {
+        self.description: dict[str, Any] = {
             "kind": "mlp",
             "dimensions": dimensions,
             "width": width,
@@ -91,7 +91,7 @@ class ResidualMLP(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample: (dimensions,)."""
-        return (int(self.config["dimensions"]),)
+        return (int(self.description["dimensions"]),)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """(B, dimensions) from x_t (B, dimensions) and t, () for the whole batch or (B,)."""
