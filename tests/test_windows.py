@@ -20,12 +20,12 @@ def scores_of(n=400):
 def test_the_best_is_chosen_on_one_half_and_judged_on_the_other():
     bad, scores = scores_of()
     found = compare(scores, bad, 0, "removed_at_95_kept")
-    assert list(found.judged) == [5, 9]  # the detector named hal has no window to compare
-    assert found.best == 9
+    assert list(found.judged) == [(0, 5), (0, 9)]  # the detector named hal has no window to compare
+    assert found.best == (0, 9)
     judge = ~choosing_half(len(bad))
     for end in (5, 9):
-        assert found.judged[end] == detection(scores[f"hal-0-{end}"][judge], bad[judge], seed=0)
-    assert found.judged[9].auroc.value < 0.65  # luck on the choosing half has not leaked into the judgement
+        assert found.judged[0, end] == detection(scores[f"hal-0-{end}"][judge], bad[judge], seed=0)
+    assert found.judged[0, 9].auroc.value < 0.65  # luck on the choosing half has not leaked into the judgement
 
 
 def test_too_few_of_a_class_in_a_half_are_not_judged():
@@ -35,4 +35,5 @@ def test_too_few_of_a_class_in_a_half_are_not_judged():
 
 
 def test_windows_end_inside_the_schedule():
-    assert [d.window.high for d in detectors((5, 10, 30), 30)] == [5, 10]
+    found = detectors([(0, 5), (7, 29), (0, 30)], 30)
+    assert [(d.window.low, d.window.high, d.name) for d in found] == [(0, 5, "hal-0-5"), (7, 29, "hal-7-29")]

@@ -1,7 +1,9 @@
-"""A model as a folder: ``model.safetensors`` and ``config.json``.
+"""A model as a folder: the weights as safetensors, and ``config.json``.
 
 The config holds the description of the network, the schedule, what the network predicts and the provenance of
-the weights; nothing in the folder is code and nothing is unpickled.
+the weights; nothing in the folder is code and nothing is unpickled. A network of images lies in a folder that is
+also a `diffusers` pipeline: ``DDPMPipeline.from_pretrained`` opens it. The other way round, any `diffusers` pipeline
+of a U-Net without text (``DDPMPipeline``, ``DDIMPipeline``) loads as a denoiser.
 """
 
 from __future__ import annotations
@@ -9,29 +11,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intermode.denoiser import NetworkDenoiser
+import numpy as np
+
+from intermode.denoiser import NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
-from intermode.schedule import Schedule, from_config
+from intermode.schedule import Schedule, cosine, from_config, from_diffusers
 
 __all__ = ["load_model", "provenance_of", "save_model", "shipped"]
 
 FORMAT = "intermode-model-1"
 FIELDS = ("network", "schedule", "prediction", "provenance")
 SHIPPED = Path(__file__).parent / "pretrained"
+PREDICTION_TYPES: dict[Prediction, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+"""What `diffusers` calls them."""
+PIPELINE_INDEX = "model_index.json"
+PIPELINE_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, Any]) -> None:
+def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, Any], *, half: bool = False) -> None:
     """Write a model folder; the network must carry its description as ``description``.
 
+    Args:
+        folder: made if need be.
+        denoiser: the model.
+        provenance: where the weights come from.
+        half: write them in half the size, float16, where a relative error of 5e-4 in each weight is allowed. They are
+            read as float32 again.
+
     Raises:
-        InputError: a schedule made by hand, which could not be built again.
+        InputError: a schedule made by hand, which could not be built again; or a network of images whose output
+            `diffusers` has no name for.
     """
     if not denoiser.schedule.config:
         raise InputError("schedule: was made by hand; use linear, cosine, from_diffusers or from_config to save it")
-    # weights first: a folder with a config is a complete one
-    save_tensors(folder / "model.safetensors", denoiser.network.state_dict())
+    images = len(denoiser.shape) == 3
+    if images:
+        _write_pipeline(folder, denoiser)
+    # the config last: a folder that has one is complete
+    tensors = denoiser.network.state_dict()
+    if half:
+        tensors = {name: v.half() if v.is_floating_point() else v for name, v in tensors.items()}
+    save_tensors(folder / (PIPELINE_WEIGHTS if images else "model.safetensors"), tensors, {"format": "pt"})
     write_json(
         folder / "config.json",
         {
@@ -42,6 +64,38 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
             "provenance": provenance,
         },
     )
+
+
+def _write_pipeline(folder: Path, denoiser: NetworkDenoiser) -> None:
+    """Everything of a ``DDPMPipeline`` but the weights."""
+    import diffusers
+
+    if denoiser.prediction not in PREDICTION_TYPES:
+        raise InputError(f"prediction: a DDPMPipeline knows {', '.join(PREDICTION_TYPES)}, not {denoiser.prediction}")
+    schedule = denoiser.schedule
+    betas: dict[str, Any]
+    if cosine(len(schedule)).config == schedule.config:
+        betas = {"beta_schedule": "squaredcos_cap_v2"}
+    else:
+        alpha_bar = np.concatenate([[1.0], schedule.alpha_bar])
+        betas = {"trained_betas": (1 - alpha_bar[1:] / alpha_bar[:-1]).tolist()}
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=len(schedule),
+        prediction_type=PREDICTION_TYPES[denoiser.prediction],
+        clip_sample=False,  # x0_hat as the network says
+        timestep_spacing="linspace",  # both ends of the chain, as our samplers
+        **betas,
+    )
+    network = denoiser.network
+    scheduler.save_config(folder / "scheduler")
+    network.save_config(folder / "unet")  # type: ignore[operator] # a diffusers model
+    index = {
+        "_class_name": "DDPMPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": [type(network).__module__, type(network).__name__],
+    }
+    write_json(folder / PIPELINE_INDEX, index)
 
 
 def shipped(name: str, schedule: Schedule, target: str) -> Path:
@@ -78,14 +132,17 @@ def provenance_of(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path) -> NetworkDenoiser:
-    """The denoiser in a model folder.
+    """The denoiser in a model folder: ours, or a `diffusers` pipeline of a U-Net.
 
     Raises:
         InputError: a folder that is missing or no model, weights that are truncated, a pickle, or do not fit.
     """
+    if (folder / PIPELINE_INDEX).exists() and not (folder / "config.json").exists():
+        return _load_pipeline(folder)
     config = _config(folder)
     network = build(config["network"])
-    tensors, _ = load_tensors(folder / "model.safetensors")
+    pipeline = (folder / PIPELINE_INDEX).exists()
+    tensors, _ = load_tensors(folder / (PIPELINE_WEIGHTS if pipeline else "model.safetensors"))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -93,3 +150,25 @@ def load_model(folder: Path) -> NetworkDenoiser:
         raise InputError(f"{folder}: weights do not fit the network in config.json ({first})") from None
     network.eval().requires_grad_(False)
     return NetworkDenoiser(network, from_config(config["schedule"]), config["prediction"])
+
+
+def _load_pipeline(folder: Path) -> NetworkDenoiser:
+    """The U-Net and the schedule of somebody else's pipeline folder."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{folder}: diffusers cannot open it ({str(error).strip().splitlines()[0]})") from None
+    parts = set(pipe.components)
+    if parts != {"unet", "scheduler"}:
+        raise InputError(
+            f"{folder}: is a {type(pipe).__name__} of {', '.join(sorted(parts))}; only a U-Net with its scheduler can "
+            "score finished images"
+        )
+    named = {word: prediction for prediction, word in PREDICTION_TYPES.items()}
+    word = pipe.scheduler.config.get("prediction_type", "epsilon")
+    if word not in named:
+        raise InputError(f"{folder}: prediction_type {word!r} is not known; choose from {', '.join(named)}")
+    pipe.unet.eval().requires_grad_(False)
+    return NetworkDenoiser(pipe.unet, from_diffusers(pipe.scheduler), named[word])

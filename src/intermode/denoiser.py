@@ -90,8 +90,13 @@ class NetworkDenoiser(Denoiser):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one sample, as the network says."""
-        return tuple(int(size) for size in self.network.shape)  # type: ignore[union-attr] # a network's own property
+        """Shape of one sample, as the network says (a `diffusers` model: in its config)."""
+        if hasattr(self.network, "shape"):
+            return tuple(int(size) for size in self.network.shape)  # type: ignore[union-attr] # its own property
+        config: Any = self.network.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(config.in_channels), int(height), int(width)
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         output = self.predict(x_t, t, **condition)

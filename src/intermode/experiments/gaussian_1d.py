@@ -22,7 +22,7 @@ from intermode.detect.hal import Hal
 from intermode.errors import InputError
 from intermode.evaluate import Detection, Estimate, detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
-from intermode.experiments.windows import Windows, choosing_half, compare, detectors
+from intermode.experiments.windows import Windows, choosing_half, compare, detectors, from_zero
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least, below
@@ -146,7 +146,7 @@ def run(run: Run, config: Config) -> Results:
     table = TabulatedDenoiser(trained.denoiser, low, high, points=config.grid_points)
     if not (run.path / "samples.safetensors").exists():
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
-    watching = [Hal(*config.window), *detectors(WINDOW_ENDS, config.timesteps)]
+    watching = [Hal(*config.window), *detectors(from_zero(WINDOW_ENDS), config.timesteps)]
     generated = generate(table, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
     labels = target.label(generated.samples)
     run.keep_time()
@@ -282,14 +282,14 @@ def _detection(results: Results, config: Config, generated: Generated, labels: M
         return None
     best = windows.judged[windows.best]
     results.series["windows"] = windows.rows
-    results.values["hal_best_window_end"] = windows.best
+    results.values["hal_best_window_end"] = windows.best[1]
     results.values["hal_best_kept_at_95_removed"] = best.kept_at_95_removed.value
-    where = f"at t = 0..{windows.best}, chosen on half of the samples, on the other half"
+    where = f"at t = 0..{windows.best[1]}, chosen on half of the samples, on the other half"
     results.claims.append(_kept_claim("detection-best", where, best))
     if whole.kept_at_95_removed.high < min(PAPER_KEPT, best.kept_at_95_removed.low):
         results.notes.append(
             f"At {window} Hal keeps {whole.kept_at_95_removed} of the in-support samples, less than the paper's 98 %. "
-            f"The window is the reason to look at first: the same trajectories scored at t = 0..{windows.best} keep "
+            f"The window is the reason to look at first: the same trajectories scored at t = 0..{windows.best[1]} keep "
             f"{best.kept_at_95_removed}. At larger t the x0_hat of a sample of any kind still moves between modes, and "
             "that part of the variance says nothing about where the sample ends."
         )

@@ -24,7 +24,7 @@ from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.evaluate import detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
-from intermode.experiments.windows import Windows, compare, detectors
+from intermode.experiments.windows import Windows, compare, detectors, from_zero
 from intermode.files import read_json, write_json
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.run import Claim, Results, Run, at_least
@@ -153,7 +153,7 @@ def _lattice(run: Run, results: Results, config: Config, name: str, target: Gaus
     folder = run.path / name
     if not (folder / "samples.safetensors").exists():
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
-    watching = [Hal(*config.window), *detectors(WINDOW_ENDS, config.timesteps)]
+    watching = [Hal(*config.window), *detectors(from_zero(WINDOW_ENDS), config.timesteps)]
     generated = generate(table, config.sampler, config.plan, watching, folder=folder, progress=run.progress)
     labels = target.label(generated.samples)
     mass, law = exact.off_support(
@@ -234,11 +234,11 @@ def _detection(results: Results, config: Config, name: str, generated: Generated
     if windows is None:
         return None
     results.series[f"{name}_windows"] = windows.rows
-    results.values[f"{prefix}hal_best_window_end"] = windows.best
-    wanted = {str(end): (end, f"t = 0..{end}") for end in PAPER_WINDOWS if end in windows.judged}
-    wanted["best"] = windows.best, f"the best window t = 0..{windows.best}, chosen on the other half"
-    for key, (end, where) in wanted.items():
-        removed = windows.judged[end].removed_at_95_kept
+    results.values[f"{prefix}hal_best_window_end"] = windows.best[1]
+    wanted = {str(end): ((0, end), f"t = 0..{end}") for end in PAPER_WINDOWS if (0, end) in windows.judged}
+    wanted["best"] = windows.best, f"the best window t = 0..{windows.best[1]}, chosen on the other half"
+    for key, (window, where) in wanted.items():
+        removed = windows.judged[window].removed_at_95_kept
         results.claims.append(
             Claim(
                 f"{name}-detection-{key}",

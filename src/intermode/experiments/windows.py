@@ -1,7 +1,8 @@
-"""Hal at several windows 0..end: the best one is chosen on half of the samples and judged on the other half."""
+"""Hal at several windows: the best one is chosen on half of the samples and judged on the other half."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,12 +14,20 @@ from intermode import plots
 from intermode.detect.hal import Hal
 from intermode.evaluate import Detection, detection
 
-__all__ = ["Windows", "choosing_half", "compare", "detectors"]
+__all__ = ["Windows", "choosing_half", "compare", "detectors", "from_zero"]
+
+Ends = tuple[int, int]
+"""The first and the last timestep of a window, both included."""
 
 
-def detectors(ends: Iterable[int], timesteps: int) -> list[Hal]:
-    """Hal at each window 0..end that the schedule has."""
-    return [Hal(0, end, name=f"hal-0-{end}") for end in ends if end < timesteps]
+def from_zero(ends: Iterable[int]) -> list[Ends]:
+    """The windows 0..end."""
+    return [(0, end) for end in ends]
+
+
+def detectors(windows: Iterable[Ends], timesteps: int) -> list[Hal]:
+    """Hal at each window that the schedule has."""
+    return [Hal(low, high, name=f"hal-{low}-{high}") for low, high in windows if high < timesteps]
 
 
 def choosing_half(n: int) -> np.ndarray:
@@ -31,23 +40,23 @@ class Windows:
     """What each window can do on the judging half.
 
     Attributes:
-        judged: by the window's end.
-        best: the end that did best on the choosing half.
+        judged: by window.
+        best: the window that did best on the choosing half.
     """
 
-    judged: Mapping[int, Detection]
-    best: int
+    judged: Mapping[Ends, Detection]
+    best: Ends
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A row for each window, each statistic as value, low, high."""
         return [
-            {"window": [0, end], **{f.name: list(getattr(found, f.name).triple) for f in fields(Detection)}}
-            for end, found in self.judged.items()
+            {"window": list(window), **{f.name: list(getattr(found, f.name).triple) for f in fields(Detection)}}
+            for window, found in self.judged.items()
         ]
 
     def draw(self, path: Path) -> None:
-        """The statistics against the end of the window."""
+        """The statistics against the window: its end, where all begin at 0."""
         lines: dict[str, Any] = {
             label: tuple(zip(*(getattr(found, name).triple for found in self.judged.values()), strict=True))
             for label, name in (
@@ -56,7 +65,12 @@ class Windows:
                 ("removed at 95 % kept", "removed_at_95_kept"),
             )
         }
-        plots.curves(path, list(self.judged), lines, x_label="last timestep of the window from 0", y_label="share")
+        ends = [high for _, high in self.judged]
+        if all(low == 0 for low, _ in self.judged):
+            plots.curves(path, ends, lines, x_label="last timestep of the window from 0", y_label="share")
+        else:
+            ticks = [f"{low}\n{high}" for low, high in self.judged]
+            plots.curves(path, ends, lines, x_label="window: first and last timestep", y_label="share", ticks=ticks)
 
 
 def compare(scores: Mapping[str, np.ndarray], bad: np.ndarray, seed: int, criterion: str) -> Windows | None:
@@ -75,7 +89,8 @@ def compare(scores: Mapping[str, np.ndarray], bad: np.ndarray, seed: int, criter
     if min(bad[choose].sum(), bad[~choose].sum(), (~bad[choose]).sum(), (~bad[~choose]).sum()) < 2:
         return None
     # sorted: scores that were read back from a file come in another order
-    by_end = dict(sorted((int(name.rsplit("-", 1)[1]), s) for name, s in scores.items() if name.startswith("hal-0-")))
-    quality = {e: getattr(detection(s[choose], bad[choose], resamples=1), criterion).value for e, s in by_end.items()}
-    judged = {end: detection(s[~choose], bad[~choose], seed=seed) for end, s in by_end.items()}
-    return Windows(judged, max(quality, key=lambda end: quality[end]))
+    found = ((re.fullmatch(r"hal-(\d+)-(\d+)", name), s) for name, s in scores.items())
+    of = dict(sorted(((int(match[1]), int(match[2])), s) for match, s in found if match))
+    quality = {w: getattr(detection(s[choose], bad[choose], resamples=1), criterion).value for w, s in of.items()}
+    judged = {window: detection(s[~choose], bad[~choose], seed=seed) for window, s in of.items()}
+    return Windows(judged, max(quality, key=lambda window: quality[window]))

@@ -58,7 +58,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
             raise InputError(f"network: patch {patch}, layers {layers} and {len(levels)} channels must be at least 1")
         if sample_size % (patch * 2 ** (len(levels) - 1)):
             raise InputError(
-                f"network: {sample_size} pixels cannot be cut into patches of {patch} and halved {len(levels) - 1} times"
+                f"network: patches of {patch} and {len(channels) - 1} halvings do not divide {sample_size} pixels"
             )
         if any(width < 32 or width % 32 for width in channels):
             raise InputError(f"network: channels {', '.join(map(str, channels))} must be multiples of 32")
