@@ -9,7 +9,7 @@ of a U-Net without text (``DDPMPipeline``, ``DDIMPipeline``) loads as a denoiser
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -69,6 +69,7 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
 def _write_pipeline(folder: Path, denoiser: NetworkDenoiser) -> None:
     """Everything of a ``DDPMPipeline`` but the weights."""
     import diffusers
+    from diffusers.configuration_utils import ConfigMixin
 
     if denoiser.prediction not in PREDICTION_TYPES:
         raise InputError(f"prediction: a DDPMPipeline knows {', '.join(PREDICTION_TYPES)}, not {denoiser.prediction}")
@@ -87,8 +88,8 @@ def _write_pipeline(folder: Path, denoiser: NetworkDenoiser) -> None:
         **betas,
     )
     network = denoiser.network
-    scheduler.save_config(folder / "scheduler")
-    network.save_config(folder / "unet")  # type: ignore[operator] # a diffusers model
+    for name, part in (("scheduler", scheduler), ("unet", network)):
+        cast(ConfigMixin, part).save_config(folder / name)
     index = {
         "_class_name": "DDPMPipeline",
         "_diffusers_version": diffusers.__version__,

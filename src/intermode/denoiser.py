@@ -69,16 +69,24 @@ class NetworkDenoiser(Denoiser):
             recognised by the ``sample`` field of its output.
         schedule: that it was trained with.
         prediction: what the network's output means.
+        autocast: compute the network in this precision, torch.bfloat16 say; x0_hat stays as precise as x_t.
 
     Raises:
         InputError: an unknown prediction, or a schedule whose signal float32 cannot divide by.
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule, prediction: Prediction = "eps") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        prediction: Prediction = "eps",
+        *,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         if prediction not in get_args(Prediction):
             raise InputError(f"prediction: unknown {prediction!r}; choose one of {', '.join(get_args(Prediction))}")
         schedule.check_float32()
-        self.network, self.schedule, self.prediction = network, schedule, prediction
+        self.network, self.schedule, self.prediction, self.autocast = network, schedule, prediction, autocast
 
     @property
     def dtype(self) -> torch.dtype:
@@ -112,8 +120,10 @@ class NetworkDenoiser(Denoiser):
     def predict(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         """The network's own output, (B, ...)."""
         time = torch.tensor(t, device=x_t.device) if isinstance(t, int) else t
-        output = self.network(x_t, time, **condition)
-        return output.sample if hasattr(output, "sample") else output
+        with torch.autocast(x_t.device.type, self.autocast, enabled=self.autocast is not None):
+            output = self.network(x_t, time, **condition)
+        output = output.sample if hasattr(output, "sample") else output
+        return output.to(x_t.dtype)
 
 
 class MixtureDenoiser(Denoiser):

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from intermode.errors import InputError
 from intermode.noise import draws
 
-__all__ = ["Detection", "Estimate", "detection", "over_seeds", "ratio_over_seeds", "share"]
+__all__ = ["Detection", "Estimate", "detection", "over_seeds", "ratio_of_shares", "ratio_over_seeds", "share"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,23 @@ def ratio_over_seeds(over: Sequence[float], under: Sequence[float], *, paired: b
         return Estimate(middle, middle, middle)
     interval = stats.ttest_ind(np.log(over), np.log(under), equal_var=False).confidence_interval(0.95)
     return Estimate(middle, float(np.exp(interval.low)), float(np.exp(interval.high)))
+
+
+def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
+    """Ratio of two shares, each (count, total), with the 95 % interval of its logarithm (Katz et al. 1978).
+
+    Half a count is added to each share's count and total, so that an empty one has a logarithm (Walter 1975). The
+    interval is that of drawing the samples; it knows nothing of how much trainings differ.
+
+    Raises:
+        InputError: a count that is no share of its total.
+    """
+    for count, total in (over, under):
+        _ = share(count, total)
+    (a, m), (b, n) = ((count + 0.5, total + 0.5) for count, total in (over, under))
+    ratio = (a / m) / (b / n)
+    reach = 1.959964 * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
+    return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)))
 
 
 @dataclass(frozen=True)

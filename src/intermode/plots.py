@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from intermode.files import replacing
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Band",
+    "Box",
     "curves",
     "fields",
+    "film_strips",
+    "image_panels",
     "log_density",
     "loss",
     "scatter",
@@ -36,6 +40,9 @@ STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size":
 
 Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
 """Values of a curve with the lower and upper ends of their intervals."""
+
+Box = tuple[float, float, float, float]
+"""Row, column, height and width of a part of an image, in pixels."""
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
@@ -295,4 +302,65 @@ def curves(
     if len(lines) > 1:
         # above the axes: inside, it would cover intervals
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+    _save(figure, path)
+
+
+def _image(axes: Axes, image: np.ndarray, boxes: Sequence[Box] = (), framed: bool = False) -> None:
+    """An image in [-1, 1], on its axes alone, with red boxes around parts of it, or around all."""
+    axes.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=RED if framed else GREY, linewidth=1.6 if framed else 0.4)
+    for row, column, height, width in boxes:
+        corner = (column - 1.5, row - 1.5)  # a pixel of room; pixel centres are the integers
+        axes.add_patch(Rectangle(corner, width + 2, height + 2, fill=False, color=RED, lw=1.1))
+
+
+@rc_context(STYLE)
+def image_panels(
+    path: Path, panels: Sequence[tuple[str, np.ndarray, Sequence[Sequence[Box]], Sequence[str]]], columns: int
+) -> None:
+    """Figs. 1 and 14: grids of images, a panel for each (title, images (n, H, W) in [-1, 1], boxes of each, captions).
+
+    Images with boxes have a red frame. A panel without captions has an empty list of them.
+    """
+    rows = [-(-len(images) // columns) for _, images, _, _ in panels]
+    captioned = any(captions for *_, captions in panels)
+    cell = 0.95 if captioned else 0.72
+    figure = Figure(figsize=(cell * columns * len(panels) + 0.2, (cell + 0.22 * captioned) * max(rows) + 0.3))
+    parts: Any = figure.subfigures(1, len(panels), squeeze=False, wspace=0.03)
+    for part, (title, images, boxes, captions) in zip(parts[0], panels, strict=True):
+        part.suptitle(title, fontsize=9)
+        all_axes = part.subplots(max(rows), columns, squeeze=False).ravel()
+        part.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.3 / figure.get_figheight(), 0.06, 0.3 if captioned else 0.06)
+        for axes in all_axes[len(images) :]:
+            axes.set_axis_off()
+        for k, image in enumerate(images):
+            _image(all_axes[k], image, boxes[k], framed=len(boxes[k]) > 0)
+            if captions:
+                all_axes[k].set_title(captions[k], fontsize=5.5, pad=2)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def film_strips(
+    path: Path, timesteps: Sequence[int], strips: Sequence[tuple[str, np.ndarray, Sequence[Box]]], window: Any
+) -> None:
+    """Figs. 15 and 16: x0_hat at some timesteps, a strip for each (title, (K, H, W), boxes on its last frame).
+
+    Args:
+        timesteps: (K,), falling; those in ``window`` are set in bold.
+        strips: frames in [-1, 1]; values outside are shown as black or white.
+        window: of the detector, first and last timestep.
+    """
+    figure, all_axes = _figure(0.85 * len(timesteps) + 0.4, 1.05 * len(strips) + 0.2, len(timesteps), len(strips))
+    for row, (title, frames, boxes) in enumerate(strips):
+        for k, (t, frame) in enumerate(zip(timesteps, frames, strict=True)):
+            axes = all_axes[row * len(timesteps) + k]
+            last = k == len(timesteps) - 1
+            _image(axes, frame, boxes if last else (), framed=last and len(boxes) > 0)
+            if row == 0:
+                inside = window[0] <= t <= window[1]
+                axes.set_title(f"$t={t}$", fontsize=7, fontweight="bold" if inside else None)
+        all_axes[row * len(timesteps)].set_ylabel(title, fontsize=7)
     _save(figure, path)

@@ -50,6 +50,7 @@ class TrainConfig:
         seed: of the batches and of the noise.
         checkpoint_every: steps between checkpoints.
         precision: ``no`` (float32), ``bf16`` or ``fp16``, as `accelerate` names them.
+        compile: compile the network with torch's inductor.
         track: a tracker of `accelerate` (``tensorboard``, ``wandb``, ...), or none.
 
     Raises:
@@ -64,6 +65,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 1000
     precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     track: str | None = None
 
     def __post_init__(self) -> None:
@@ -152,6 +154,7 @@ def train(
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision=config.precision,
+        dynamo_backend="inductor" if config.compile else "no",
         log_with=config.track,
         project_dir=str(folder) if folder else None,
     )

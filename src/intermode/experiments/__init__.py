@@ -74,6 +74,18 @@ EXPERIMENTS = {
         "Training on one's own output: collapse, and how filtering slows it",
         {"smoke": "30 s", "quick": "15 min", "paper": "~7 h, GPU"},
     ),
+    "shapes": Experiment(
+        "shapes",
+        "Figs. 1, 6c, 14-16",
+        "A U-Net draws two shapes of a kind, which its data never has; an exact oracle and Hal find them",
+        {"smoke": "10 s", "quick": "12 min", "paper": "~8 h, GPU"},
+    ),
+    "recursion-shapes": Experiment(
+        "recursion_shapes",
+        "Fig. 8b",
+        "Training on one's own images: hallucinations multiply, and how filtering slows it",
+        {"smoke": "30 s", "quick": "50 min", "paper": "~40 h, GPU"},
+    ),
 }
 
 

@@ -137,6 +137,7 @@ def fit(
     *,
     target: str,
     prediction: Prediction = "eps",
+    start: NetworkDenoiser | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -148,6 +149,7 @@ def fit(
     Args:
         network: description for :func:`intermode.networks.build`.
         target: what the data is, for the record.
+        start: a model whose weights training begins with, instead of fresh ones.
         Others as in :func:`intermode.train.train`.
     """
     if (folder / "config.json").exists():
@@ -156,8 +158,11 @@ def fit(
         except InputError as error:
             (progress or Silent()).notice(f"{error}; training it again")
             (folder / "config.json").unlink()
+    fresh = build(network, config.seed)
+    if start:
+        fresh.load_state_dict(start.network.state_dict())
     trained = train(
-        build(network, config.seed),
+        fresh,
         schedule,
         data,
         config,

@@ -22,19 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from intermode import plots
 from intermode.detect.hal import Hal
 from intermode.errors import InputError
 from intermode.evaluate import over_seeds, ratio_over_seeds
+from intermode.experiments import arms
 from intermode.experiments.model import ModelConfig
-from intermode.experiments.parallel import run_jobs
 from intermode.files import load_tensors
 from intermode.generate import Generated, Plan, generate
-from intermode.progress import Notices, Progress
-from intermode.recursion import Arm, Recursion
+from intermode.progress import Progress
+from intermode.recursion import Setting
 from intermode.run import Claim, Results, Run, below
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import grid
@@ -77,24 +76,18 @@ class Config(ModelConfig):
 
     def check(self) -> None:
         super().check()
-        _ = self.target, self.recursion
+        _ = self.target
         Hal(*self.window).check(self.schedule, self.sampler.timesteps(self.schedule))
-        if not self.arms or len(set(self.arms)) < len(self.arms) or not set(self.arms) <= {"all", "random", "hal"}:
-            raise InputError(f"arms: {' '.join(self.arms) or 'none'}; choose from all, random, hal, each once")
-        for name in ("generations", "unfiltered_generations", "seeds", "workers", "chunk"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
+        arms.check(self)
+        if self.chunk < 1:
+            raise InputError(f"chunk: {self.chunk} must be at least 1")
 
     @property
     def target(self) -> GaussianMixture:
         return grid(self.side)
 
-    @property
-    def recursion(self) -> Recursion:
-        return Recursion(self.train_size, self.extra, self.fresh, self.accumulate)
-
-    def arm(self, selector: str) -> Arm:
-        return Arm(selector, self.unfiltered_generations if selector == "all" else self.generations)
+    def setting(self, progress: Progress) -> Setting:
+        return _Grid(self, progress)
 
 
 TIERS = {
@@ -144,7 +137,7 @@ class _Grid:
     """The setting that the recursion runs in."""
 
     config: Config
-    progress: Progress | None = None
+    progress: Progress
 
     def real(self, n: int, seed: int) -> Tensor:
         return self.config.target.sample(n, seed)
@@ -175,40 +168,9 @@ class _Grid:
         }
 
 
-def _follow(job: tuple[Config, Path, int, str | None]) -> None:
-    """One arm of one seed, or generation 0 alone."""
-    config, folder, seed, selector = job
-    torch.set_num_threads(config.threads)
-    arms = [config.arm(selector)] if selector else []
-    notices = Notices()
-    config.recursion.run(_Grid(config, notices), arms, seed, folder, progress=notices)
-
-
-def _folder(run: Run, seed: int) -> Path:
-    return run.path / f"seed-{seed}"
-
-
 def run(run: Run, config: Config) -> Results:
     """Follow all arms of all seeds, then compare; see the module's docstring."""
-    torch.set_num_threads(config.threads)
-    seeds = range(config.seed, config.seed + config.seeds)
-    per_seed = 1 + sum(config.arm(selector).generations for selector in config.arms)
-
-    def finished() -> int:
-        return sum(1 for _ in run.path.glob("seed-*/**/row.json"))
-
-    with run.progress.task("generations", per_seed * len(seeds), finished(), "generations") as task:
-        # generation 0 first, since the arms share it
-        for selectors in ((None,), config.arms):
-            jobs = [(config, _folder(run, seed), seed, selector) for selector in selectors for seed in seeds]
-            run_jobs(_follow, jobs, config.workers, task, finished)
-    series: dict[str, list[dict[str, Any]]] = {selector: [] for selector in config.arms}
-    for seed in seeds:
-        arms = [config.arm(selector) for selector in config.arms]
-        found = config.recursion.run(_Grid(config, run.progress), arms, seed, _folder(run, seed), progress=run.progress)
-        for selector, rows in found.items():
-            series[selector] += rows
-    results = Results(series=dict(series))
+    results = Results(series=dict(arms.follow(run, config)))
     _claims(results, config)
     _figures(run, results, config)
     return results
@@ -226,7 +188,7 @@ def _claims(results: Results, config: Config) -> None:
     results.values |= {"generation_0_rate": start.value, "generation_0_rate_low": start.low}
     results.values["generation_0_rate_high"] = start.high
     for selector in config.arms:
-        last = config.arm(selector).generations
+        last = arms.arm_of(config, selector).generations
         rows = [row for row in results.series[selector] if row["generation"] == last]
         results.values |= {
             f"{selector}_last_generation": last,
@@ -282,7 +244,7 @@ def _every_seed(results: Results, config: Config) -> Claim:
 
 
 def _figures(run: Run, results: Results, config: Config) -> None:
-    longest = max(config.arm(selector).generations for selector in config.arms)
+    longest = max(arms.arm_of(config, selector).generations for selector in config.arms)
     for name, label, log in (
         ("hallucination_rate", "hallucination rate", True),
         ("modes_covered", "modes covered", False),
@@ -291,7 +253,7 @@ def _figures(run: Run, results: Results, config: Config) -> None:
         lines: dict[str, plots.Band] = {}
         for selector in config.arms:
             bands = []
-            for generation in range(config.arm(selector).generations + 1):
+            for generation in range(arms.arm_of(config, selector).generations + 1):
                 rows = [row for row in results.series[selector] if row["generation"] == generation]
                 values = [float(row[name]) for row in rows]
                 if name == "hallucination_rate":
@@ -308,8 +270,8 @@ def _figures(run: Run, results: Results, config: Config) -> None:
     panels = []
     for selector in config.arms:
         for generation in shown:
-            place = f"{selector}/generation-{generation:02d}" if generation else "generation-00"
-            samples = load_tensors(_folder(run, config.seed) / place / "samples.safetensors")[0]["samples"].numpy()
+            place = arms.generation_folder(run, config.seed, selector, generation)
+            samples = load_tensors(place / "samples.safetensors")[0]["samples"].numpy()
             panels.append((f"{selector}, generation {generation}", samples, config.target.label(samples).hallucinated))
     reach = 1.5 * float(np.abs(config.target.means).max())
     plots.scatter_panels(run.figure("generations"), panels, len(shown), reach)
