@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, detection, over_seeds, ratio_over_seeds, share
+from intermode.evaluate import Estimate, detection, over_seeds, ratio_of_shares, ratio_over_seeds, share
 from intermode.threshold import labelled
 
 
@@ -227,3 +227,25 @@ def test_welch_interval_against_its_formula():
     np.testing.assert_allclose(
         ratio_over_seeds(over, under).triple, np.exp([0.75, 0.75 - reach, 0.75 + reach]), rtol=1e-9
     )
+
+
+def test_ratio_of_shares_against_its_formula_and_by_hand():
+    found = ratio_of_shares((30, 600), (60, 640))
+    a, m, b, n = 30.5, 600.5, 60.5, 640.5
+    reach = norm.ppf(0.975) * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
+    middle = np.log((a / m) / (b / n))
+    np.testing.assert_allclose(found.triple, np.exp([middle, middle - reach, middle + reach]), rtol=1e-6)
+    empty = ratio_of_shares((0, 100), (0, 100))
+    assert empty.value == 1
+    assert empty.low < 0.05
+    assert empty.high > 20
+    with pytest.raises(InputError, match="is no share"):
+        ratio_of_shares((3, 2), (1, 2))
+
+
+def test_ratio_of_shares_covers_the_true_ratio():
+    # of 2,000 intervals 95 % should cover: fewer than 92 % has probability under 1e-8
+    rng = np.random.default_rng(0)
+    over, under = rng.binomial(600, 0.1, 2000), rng.binomial(500, 0.2, 2000)
+    found = [ratio_of_shares((int(a), 600), (int(b), 500)) for a, b in zip(over, under, strict=True)]
+    assert np.mean([e.low <= 0.5 <= e.high for e in found]) > 0.92
