@@ -65,7 +65,7 @@ def test_every_parameter_and_the_timestep_matter(network):
 
 def test_a_description_builds_it_again(network):
     again = build(network.description, 3).eval()
-    assert network.description == {"in_channels": 1, "layers": 1, **SMALL}
+    assert network.description == {"in_channels": 1, "layers": 1, "classes": 0, **SMALL}
     with torch.no_grad():
         assert torch.equal(again(image(), torch.tensor(4)).sample, network(image(), torch.tensor(4)).sample)
 

@@ -8,6 +8,7 @@ number and order of the chunks; across chunk sizes each sample sees equal noise 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -93,6 +94,23 @@ class Plan:
         return min(self.chunk, self.n - chunk * self.chunk)
 
 
+def _condition_of(condition: Mapping[str, Any], n: int, start: int, chunk: int, device: str) -> dict[str, Any]:
+    """The condition of samples start .. start + chunk - 1; beyond the last of the n, the first one's is repeated.
+
+    Raises:
+        InputError: a tensor that does not have a row for each sample.
+    """
+    cut = dict(condition)
+    for name, value in condition.items():
+        if isinstance(value, Tensor):
+            if value.ndim == 0 or len(value) != n:
+                raise InputError(f"{name}: shape {tuple(value.shape)} does not fit {n} samples; one row for each")
+            rows = value[start : start + chunk]
+            missing = chunk - len(rows)
+            cut[name] = torch.cat([rows, value[:1].expand(missing, *value.shape[1:])]).to(device)
+    return cut
+
+
 def _chunk(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -111,7 +129,8 @@ def _chunk(
     for detector in detectors:
         detector.start(x_T.shape)
     x = x_T
-    for step in sampler(denoiser, x_T, noise, **condition):
+    own = _condition_of(condition, plan.n, index * plan.chunk, plan.chunk, plan.device)
+    for step in sampler(denoiser, x_T, noise, **own):
         for detector in detectors:
             detector.update(step)
         x = step.x_next
@@ -129,7 +148,8 @@ def _chunk(
 def replay(denoiser: Denoiser, sampler: Sampler, plan: Plan, chunk: int, **condition: Any) -> Iterator[Step]:
     """The steps of one chunk again, to look at flagged samples more closely (all ``plan.chunk`` rows)."""
     noise = NoiseStream(plan.seed, chunk * plan.chunk, plan.chunk, plan.shape, device=plan.device)
-    return sampler(denoiser, noise(), noise, **condition)
+    own = _condition_of(condition, plan.n, chunk * plan.chunk, plan.chunk, plan.device)
+    return sampler(denoiser, noise(), noise, **own)
 
 
 def predictions(
@@ -208,10 +228,11 @@ def generate(
             ``samples.safetensors`` lies in the end. None keeps everything in memory.
         settings: recorded in the folder; another run's folder is refused.
         progress: shown to the user.
-        condition: passed to the denoiser.
+        condition: passed to the denoiser; a tensor has a row for each sample, such as its class.
 
     Raises:
-        InputError: a window that no step falls in, or a folder of another run.
+        InputError: a window that no step falls in, a condition without a row for each sample, or a folder of another
+            run.
     """
     progress = progress or Silent()
     visited = sampler.timesteps(denoiser.schedule)
@@ -220,7 +241,9 @@ def generate(
         raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
     for detector in detectors:
         detector.check(denoiser.schedule, visited)
-    described = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
+    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
+    _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
+    described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
     store = _ChunkStore(folder, plan, {**described, **(settings or {})}, progress) if folder else None
     if store and (finished := store.finished()):
         return finished
@@ -243,6 +266,13 @@ def generate(
     if store:
         store.finish(merged, seconds)
     return _generated(merged, seconds)
+
+
+def _digest(value: Any) -> str:
+    """Tells one condition from another, for the record of a run."""
+    if isinstance(value, Tensor):
+        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    return repr(value)
 
 
 def _generated(merged: Mapping[str, Tensor], seconds: float) -> Generated:
@@ -316,8 +346,10 @@ def score(
 ) -> np.ndarray:
     """(n,) float64 scores of finished samples x (n, *shape); sample i's noise belongs to (seed, i).
 
+    A condition goes to the denoiser; a tensor has a row for each sample.
+
     Raises:
-        InputError: no samples, or a detector that cannot score this schedule.
+        InputError: no samples, a detector that cannot score this schedule, or a condition without a row for each.
     """
     if len(x) == 0:
         raise InputError("samples: there are none to score")
@@ -331,6 +363,7 @@ def score(
             if len(rows) < chunk:  # a short chunk is computed whole and cut
                 whole = torch.cat([rows, rows[:1].expand(chunk - len(rows), *shape)])
             noise = NoiseStream(seed, start, len(whole), shape, purpose="renoise", device=device)
-            results.append(detector(denoiser, whole.to(device), noise, **condition)[: len(rows)].cpu())
+            own = _condition_of(condition, len(x), start, len(whole), device)
+            results.append(detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu())
             task.advance(len(rows))
     return torch.cat(results).numpy()

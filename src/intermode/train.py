@@ -47,6 +47,7 @@ class TrainConfig:
         learning_rate: of Adam, at the start.
         decay: ``cosine`` lets the learning rate fall to zero; ``none`` keeps it (the paper).
         ema: decay of an exponential moving average of the weights, e.g. 0.999; 0 for none (the paper).
+        drop: share of the labels that are kept from the network, 0..1.
         seed: of the batches and of the noise.
         checkpoint_every: steps between checkpoints.
         precision: ``no`` (float32), ``bf16`` or ``fp16``, as `accelerate` names them.
@@ -62,6 +63,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     decay: Literal["cosine", "none"] = "cosine"
     ema: float = 0.0
+    drop: float = 0.1
     seed: int = 0
     checkpoint_every: int = 1000
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -76,6 +78,8 @@ class TrainConfig:
             raise InputError(f"learning_rate: {self.learning_rate} must be > 0")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema: {self.ema} is outside [0, 1)")
+        if not 0 <= self.drop <= 1:
+            raise InputError(f"drop: {self.drop} is outside [0, 1]")
         if self.seed < 0:
             raise InputError(f"seed: {self.seed} must be at least 0")
         if self.precision not in ("no", "bf16", "fp16"):
@@ -123,6 +127,7 @@ def train(
     *,
     prediction: Prediction = "eps",
     folder: Path | None = None,
+    labels: Tensor | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     watch: Callable[[int, NetworkDenoiser], None] | None = None,
@@ -136,6 +141,8 @@ def train(
         data: (n, *shape) float32 training samples.
         config: how to train.
         prediction: what the network predicts.
+        labels: (n,) int64 classes 0..K - 1, told to a network that takes ``class_labels``; at a share ``drop`` of the
+            config it is told class K, "none given", so that it can be guided (Ho & Salimans 2022, algorithm 1).
         folder: for ``checkpoint.safetensors``; a killed run goes on from it, bit for bit on a CPU.
         device: ``cpu`` or ``cuda`` (under ``accelerate launch``: that process's device).
         progress: shown to the user.
@@ -149,6 +156,7 @@ def train(
         raise InputError("data: there are no training samples")
     if not torch.isfinite(data).all():
         raise InputError("data: holds values that are not finite")
+    none_given = _none_given(network, data, labels) if labels is not None else 0
     from accelerate import Accelerator
 
     accelerator = Accelerator(
@@ -161,7 +169,7 @@ def train(
     progress = progress or Silent()
     state = _State(network.to(accelerator.device), config, accelerator)
     path = folder / "checkpoint.safetensors" if folder else None
-    identity = _identity(network, schedule, data, config, prediction)
+    identity = _identity(network, schedule, data, config, prediction, labels)
     if path and path.exists():
         state.load(path, identity)
         progress.notice(f"training goes on after step {state.step} of {config.steps}")
@@ -181,10 +189,15 @@ def train(
             t = torch.from_numpy(rng.integers(0, len(schedule), config.batch)[mine]).to(accelerator.device)
             noise = rng.standard_normal((config.batch, *shape), dtype=np.float32)[mine]
             eps = torch.from_numpy(noise).to(accelerator.device)
+            told = {}
+            if labels is not None:
+                kept = rng.random(config.batch)[mine] >= config.drop
+                classes = labels[rows.cpu()].where(torch.from_numpy(kept), torch.tensor(none_given))
+                told = {"class_labels": classes.to(accelerator.device)}
             x_0 = data[rows]
             a, s = schedule.level_like(t, x_0)
             with accelerator.autocast():
-                output = state.wrapped(a * x_0 + s * eps, t)
+                output = state.wrapped(a * x_0 + s * eps, t, **told)
             output = output.sample if hasattr(output, "sample") else output
             loss = (output.float() - _objective(prediction, x_0, eps, a, s)).square().mean()
             state.advance(loss, accelerator)
@@ -210,16 +223,35 @@ def train(
     return Trained(NetworkDenoiser(network, schedule, prediction), np.array(state.losses), state.seconds)
 
 
+def _none_given(network: nn.Module, data: Tensor, labels: Tensor) -> int:
+    """The class K that stands for "none given"."""
+    count = int(getattr(network, "description", {}).get("classes", 0))
+    if labels.shape != data.shape[:1] or labels.is_floating_point():
+        raise InputError(f"labels: {labels.dtype} of shape {tuple(labels.shape)} does not fit {len(data)} samples")
+    if count < 1 or labels.min() < 0 or labels.max() >= count:
+        raise InputError(
+            f"labels: {int(labels.min())}..{int(labels.max())} reach outside the network's {count} classes"
+        )
+    return count
+
+
 def _identity(
-    network: nn.Module, schedule: Schedule, data: Tensor, config: TrainConfig, prediction: Prediction
+    network: nn.Module,
+    schedule: Schedule,
+    data: Tensor,
+    config: TrainConfig,
+    prediction: Prediction,
+    labels: Tensor | None,
 ) -> dict[str, str]:
     """What a checkpoint must agree on to be continued. Trackers and checkpoint times may change."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("track", "checkpoint_every")}
-    digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes())
+    if labels is not None:
+        digest.update(labels.detach().cpu().contiguous().numpy().tobytes())
     described = {
         "network": getattr(network, "description", type(network).__name__),
         "schedule": schedule.config,
-        "data": [list(data.shape), digest],
+        "data": [list(data.shape), digest.hexdigest()],
         "prediction": prediction,
         **settings,
     }

@@ -37,6 +37,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
         channels: of each resolution, from the finest on; each is half as fine as the one before.
         layers: residual blocks at a resolution.
         attention: the resolutions with self-attention, counted from the finest, 0.
+        classes: number K of classes 0..K - 1 it is told; class K then means that none is given (Ho & Salimans 2022).
 
     Raises:
         InputError: a size that patches and halvings do not divide, or channels that are no multiple of 32.
@@ -51,6 +52,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
         channels: Sequence[int] = (64, 64, 128),
         layers: int = 1,
         attention: Sequence[int] = (),
+        classes: int = 0,
     ) -> None:
         super().__init__()
         levels = range(len(channels))
@@ -75,12 +77,13 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
             up_block_types=tuple("AttnUpBlock2D" if k in attention else "UpBlock2D" for k in reversed(levels)),
             attention_head_dim=32,
             add_attention=len(attention) > 0,
+            num_class_embeds=classes + 1 if classes else None,
         )
 
     @property
     def description(self) -> dict[str, Any]:
         """What :func:`intermode.networks.build` needs to make it again."""
-        names = ("sample_size", "in_channels", "patch", "channels", "layers", "attention")
+        names = ("sample_size", "in_channels", "patch", "channels", "layers", "attention", "classes")
         found = {name: self.config[name] for name in names}
         return {"kind": "unet", **{k: list(v) if isinstance(v, tuple | list) else v for k, v in found.items()}}
 
@@ -90,10 +93,16 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
         size = int(self.config["sample_size"])
         return int(self.config["in_channels"]), size, size
 
-    def forward(self, sample: Tensor, timestep: Tensor | float, return_dict: bool = True) -> UNet2DOutput | tuple[Any]:
-        """(B, *shape) from ``sample`` of that shape and a () or (B,) timestep, as ``UNet2DModel`` does."""
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DOutput | tuple[Any]:
+        """(B, *shape) from ``sample`` of that shape, a () or (B,) timestep and (B,) classes: see ``UNet2DModel``."""
         patch, unet = int(self.config["patch"]), cast(Callable[..., UNet2DOutput], self.unet)
         # channels last: faster, on a CPU by a third
         folded = pixel_unshuffle(sample, patch).contiguous(memory_format=torch.channels_last)
-        output = pixel_shuffle(unet(folded, timestep).sample, patch)
+        output = pixel_shuffle(unet(folded, timestep, class_labels).sample, patch)
         return UNet2DOutput(sample=output) if return_dict else (output,)
