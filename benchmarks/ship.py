@@ -1,6 +1,7 @@
-"""Put a finished run's models into the package: ``make ship RUN=runs/...`` (gaussian-1d or gaussian-2d, from scratch).
+"""Put a finished run's models into the package: ``make ship RUN=runs/...`` (a run that trained from scratch).
 
-They are what ``--pretrained`` takes; their provenance travels in config.json.
+They are what ``--pretrained`` takes; their provenance travels in config.json. Networks of images are shipped in half
+precision.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from intermode.bundle import SHIPPED, provenance_of
+from intermode.bundle import SHIPPED, load_model, provenance_of, save_model
 from intermode.files import read_json
 from intermode.targets.lattice import LATTICES
 
@@ -17,12 +18,16 @@ from intermode.targets.lattice import LATTICES
 def main() -> None:
     run = Path(sys.argv[1])
     experiment = read_json(run / "config.json")["experiment"]
-    models = {"gaussian-1d": run / "model"} if experiment == "gaussian-1d" else {n: run / n / "model" for n in LATTICES}
+    models = {n: run / n / "model" for n in LATTICES} if experiment == "gaussian-2d" else {experiment: run / "model"}
     for name, folder in models.items():
         record = provenance_of(folder)
         shutil.rmtree(SHIPPED / name, ignore_errors=True)
-        shutil.copytree(folder, SHIPPED / name, ignore=shutil.ignore_patterns("checkpoint*", ".*"))
-        size = sum(file.stat().st_size for file in (SHIPPED / name).iterdir())
+        denoiser = load_model(folder)
+        if len(denoiser.shape) == 3:
+            save_model(SHIPPED / name, denoiser, {**record, "weights": "rounded to float16"}, half=True)
+        else:
+            shutil.copytree(folder, SHIPPED / name, ignore=shutil.ignore_patterns("checkpoint*", ".*"))
+        size = sum(file.stat().st_size for file in (SHIPPED / name).rglob("*") if file.is_file())
         print(f"{name}: {record['target']}, commit {record['commit']}, {size / 1e6:.2f} MB")
 
 

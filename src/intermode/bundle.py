@@ -8,6 +8,7 @@ of a U-Net without text (``DDPMPipeline``, ``DDIMPipeline``) loads as a denoiser
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
 from intermode.schedule import Schedule, cosine, from_config, from_diffusers
 
-__all__ = ["load_model", "provenance_of", "save_model", "shipped"]
+__all__ = ["load_model", "provenance_of", "save_model", "shipped", "weights_digest"]
 
 FORMAT = "intermode-model-1"
 FIELDS = ("network", "schedule", "prediction", "provenance")
@@ -132,6 +133,15 @@ def provenance_of(folder: Path) -> dict[str, Any]:
     return dict(_config(folder)["provenance"])
 
 
+def _weights_of(folder: Path) -> Path:
+    return folder / (PIPELINE_WEIGHTS if (folder / PIPELINE_INDEX).exists() else "model.safetensors")
+
+
+def weights_digest(folder: Path) -> str:
+    """The beginning of the SHA-256 of a model folder's weights: tells one model from another."""
+    return hashlib.sha256(_weights_of(folder).read_bytes()).hexdigest()[:16]
+
+
 def load_model(folder: Path) -> NetworkDenoiser:
     """The denoiser in a model folder: ours, or a `diffusers` pipeline of a U-Net.
 
@@ -142,8 +152,7 @@ def load_model(folder: Path) -> NetworkDenoiser:
         return _load_pipeline(folder)
     config = _config(folder)
     network = build(config["network"])
-    pipeline = (folder / PIPELINE_INDEX).exists()
-    tensors, _ = load_tensors(folder / (PIPELINE_WEIGHTS if pipeline else "model.safetensors"))
+    tensors, _ = load_tensors(_weights_of(folder))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -350,7 +350,7 @@ class SampleOptions:
 
 def _sample(args: Sequence[str]) -> None:
     options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with Hal for each.")
-    from intermode.bundle import load_model
+    from intermode.bundle import load_model, weights_digest
     from intermode.detect.hal import Hal
     from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
     from intermode.progress import Bars
@@ -371,7 +371,7 @@ def _sample(args: Sequence[str]) -> None:
         _check_new(options.out)
     settings = {
         "model": str(options.model),
-        "weights": hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest()[:16],
+        "weights": weights_digest(options.model),
         "sampler": repr(sampler),
         "window": list(options.window),
         "device": options.device,
