@@ -84,7 +84,7 @@ def test_epochs_see_every_image_once_in_another_order_at_a_falling_rate(small, m
     fit(digits, config)
     np.testing.assert_allclose(rates, [2e-3 * (1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)])
     assert [len(step) for step in seen] == [16, 16, 16, 12] * 2
-    first, second = sum(seen[:4], []), sum(seen[4:], [])
+    first, second = (np.concatenate(seen[k : k + 4]).tolist() for k in (0, 4))
     assert sorted(first) == sorted(second) == sorted(digits.classes.tolist())
     assert first != second
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_frechet_agrees_with_the_formula_in_float64(lenet_features):
 def test_frechet_of_samples_that_are_moved_and_stretched():
     x = normal(500)
     assert frechet(x, x).value == pytest.approx(0, abs=1e-9)
-    assert frechet(x, x + [3, 0, 4, 0]).value == pytest.approx(25, rel=1e-9)
+    assert frechet(x, x + np.array([3, 0, 4, 0])).value == pytest.approx(25, rel=1e-9)
     # covariances that commute: (c - 1)² tr Σ
     stretched = x.mean(0) + 3 * (x - x.mean(0))
     assert frechet(x, stretched).value == pytest.approx(4 * np.cov(x, rowvar=False).trace(), rel=1e-9)
@@ -91,7 +92,7 @@ def test_frechet_is_computed_in_float64_from_features_of_any_kind():
     wanted = frechet(x, y).value
     as_float32 = frechet(torch.from_numpy(x).float(), torch.from_numpy(y).float()).value
     assert as_float32 == pytest.approx(wanted, abs=1e-4)
-    assert as_float32 != np.float32(as_float32)  # torchmetrics returns its input's precision
+    assert as_float32 != float(np.float32(as_float32))  # torchmetrics returns its input's precision
 
 
 def test_frechet_of_halves_is_near_zero_and_grows_with_noise(lenet_features):
@@ -101,18 +102,18 @@ def test_frechet_of_halves_is_near_zero_and_grows_with_noise(lenet_features):
     assert rising == sorted(rising)
     assert rising[0] < 0.02 * np.cov(real, rowvar=False).trace()
     assert rising[-1] > 30 * rising[0]
-    for less, more in zip(found[1:], found[2:], strict=False):
+    for less, more in pairwise(found[1:]):
         assert less.high < more.low
 
 
 def test_frechet_interval_is_as_wide_as_fresh_samples_differ():
-    """Standard errors from one sample each, against the spread over 200 of them: both are known to 5 %."""
+    """Standard errors from one sample each, against the spread over 120 of them: whose deviation is known to 6.5 %."""
     real = normal(2000)
-    found = [frechet(real, 1.2 * normal(300, seed=seed) + 0.1) for seed in range(1, 201)]
+    found = [frechet(real, 1.2 * normal(300, seed=seed) + 0.1) for seed in range(1, 121)]
     spread = np.std([estimate.value for estimate in found], ddof=1)
     errors = [(e.high - e.value) / t.ppf(0.975, 19) for e in found]
-    # five standard deviations to each side: false alarms below 1e-6; the seeds are fixed
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=0.3)
+    # the spread, known to 6.5 %, is the less certain: five standard deviations, false once in 2e6; fixed seeds
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=0.33)
 
 
 def test_frechet_interval_does_not_depend_on_the_order_of_the_classes():
@@ -159,7 +160,7 @@ def test_half_of_the_modes_and_half_of_nothing():
     """Integers, so that distances are exact: real squares at 0 and 1000, generated ones at 0 and -1000."""
     square = np.stack(np.meshgrid(np.arange(6), np.arange(6)), -1).reshape(-1, 2).astype(float)
     real = np.concatenate([square, square + 1000])
-    near, far = square + [0, 0], square - 1000
+    near, far = square, square - 1000
     found = neighbourhoods(real, np.concatenate([near, far]), 3)
     assert (found.precision.value, found.recall.value, found.coverage.value) == (0.5, 0.5, 0.5)
     assert found.precision == found.recall == share(36, 72)
@@ -176,7 +177,7 @@ def test_one_point_again_and_again_is_precise_and_recalls_nothing():
 
 def test_outliers_inflate_precision_but_not_density():
     real = np.concatenate([normal(300), [[50, 0, 0, 0]]])
-    beside = normal(300, seed=1) + [20, 0, 0, 0]
+    beside = normal(300, seed=1) + np.array([20, 0, 0, 0])
     found = neighbourhoods(real, beside)
     assert found.precision.value == 1
     assert found.density.value == pytest.approx(0.2)

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from test_digits import idx
 
 from intermode import cli
 from intermode.errors import InputError
@@ -20,7 +21,6 @@ from intermode.targets import fetch as module
 from intermode.targets.digits import load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import DATASETS, NAMES, Dataset, cache_folder, fetch
-from test_digits import idx
 
 TRAIN, TEST = drawn(40, 1), drawn(20, 2)
 CONTENTS = dict(zip(NAMES, map(idx, (TRAIN.images, TRAIN.classes, TEST.images, TEST.classes)), strict=True))

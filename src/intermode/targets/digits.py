@@ -24,6 +24,8 @@ __all__ = ["CLASSES", "FILES", "SIZE", "Digits", "Range", "Split", "load", "scal
 
 SIZE = 28
 CLASSES = 10
+FAR = 10
+"""Pixels beyond it, where black is -1 and white 1, come from another range: even pure noise stays within."""
 
 Split = Literal["train", "test"]
 Range = Literal["[-1,1]", "[0,1]"]
@@ -120,8 +122,8 @@ def scaled(x: Tensor | np.ndarray, range: Range = "[-1,1]") -> Tensor:
         range: black and white of floating images; uint8 images have their own.
 
     Raises:
-        InputError: another shape or dtype, values that are not finite, or values of another range: more than one
-            pixel in a hundred lies outside by more than the whole range.
+        InputError: another shape or dtype, values that are not finite, or values of another range (0..255, say):
+            more than one pixel in a hundred lies beyond :data:`FAR`.
     """
     pixels = torch.as_tensor(x)
     if pixels.shape[1:] not in ((SIZE, SIZE), (1, SIZE, SIZE)):
@@ -136,6 +138,6 @@ def scaled(x: Tensor | np.ndarray, range: Range = "[-1,1]") -> Tensor:
     pixels = pixels.float() if range == "[-1,1]" else pixels.float() * 2 - 1
     if bad := int((~torch.isfinite(pixels).flatten(1).all(1)).sum()):
         raise InputError(f"images: {bad:,} of {len(pixels):,} hold values that are not finite; leave them out")
-    if (pixels.abs() > 3).sum() > pixels.numel() / 100:
+    if (pixels.abs() > FAR).sum() > pixels.numel() / 100:
         raise InputError(f"images: values from {float(x.min()):g} to {float(x.max()):g} do not fit the range {range}")
     return pixels.clamp(-1, 1)
