@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from intermode.bundle import shipped
 from intermode.classifier import (
     SHIPPED,
     ClassifierConfig,
@@ -21,6 +22,7 @@ from intermode.errors import InputError
 from intermode.evaluate import share
 from intermode.files import read_json
 from intermode.networks import build
+from intermode.schedule import linear
 from intermode.targets.digits import FILES, Digits, load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import cache_folder
@@ -183,6 +185,14 @@ def test_the_shipped_one_says_where_it_is_from_and_is_small():
     assert record["test_accuracy"]["low"] > 0.985
     assert record["test_accuracy"]["value"] >= 0.988
     assert ClassifierConfig(**record["training"])
+
+
+def test_it_is_no_diffusion_model():
+    with pytest.raises(InputError, match="is not the config of an intermode model"):
+        shipped("lenet-mnist", linear(20), "mnist")
+    with pytest.raises(InputError, match=r"choose from .*diamond") as refused:
+        shipped("none", linear(20), "mnist")
+    assert "lenet" not in str(refused.value)
 
 
 def test_the_shipped_one_reads_drawn_digits_far_better_than_chance():
