@@ -3,12 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint bench keep ship results clean
+.PHONY: setup demo mnist lenet test test-all lint bench keep ship results clean
 
 setup: $(VENV)/.installed
 
 demo: setup
 	$(BIN)/intermode reproduce gaussian-1d --tier quick
+
+mnist: setup
+	$(BIN)/intermode data mnist
+
+# the feature extractor that is shipped: a few minutes on one core
+lenet: mnist
+	$(BIN)/python benchmarks/ship_lenet.py
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

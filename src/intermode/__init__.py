@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from intermode.bundle import load_model, save_model
     from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
     from intermode.detect.hal import Hal, HalRenoise
+    from intermode.distribution import frechet, neighbourhoods
     from intermode.errors import InputError
     from intermode.evaluate import detection
     from intermode.exact import off_support
@@ -29,6 +30,7 @@ _HOME = {
     "bundle": ("load_model", "save_model"),
     "denoiser": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
     "detect.hal": ("Hal", "HalRenoise"),
+    "distribution": ("frechet", "neighbourhoods"),
     "errors": ("InputError",),
     "evaluate": ("detection",),
     "exact": ("off_support",),
@@ -64,11 +66,13 @@ __all__ = [
     "cosine",
     "detection",
     "diamond",
+    "frechet",
     "grid",
     "labelled",
     "line",
     "linear",
     "load_model",
+    "neighbourhoods",
     "off_support",
     "quantile",
     "save_model",

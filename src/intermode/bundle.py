@@ -108,7 +108,7 @@ def shipped(name: str, schedule: Schedule, target: str) -> Path:
     """
     folder = SHIPPED / name
     if not (folder / "config.json").exists():
-        known = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+        known = sorted(p.parent.name for p in SHIPPED.glob("*/config.json") if read_json(p)["format"] == FORMAT)
         raise InputError(f"pretrained: no model {name!r} is shipped; choose from {', '.join(known) or 'none'}")
     config = _config(folder)
     for there, here in ((config["schedule"], schedule.config), (config["provenance"]["target"], target)):

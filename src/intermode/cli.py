@@ -40,6 +40,7 @@ Find, explain and remove the hallucinations of diffusion models.
 
 commands:
   list        the paper's experiments, their figures, tiers and expected times
+  data        fetch MNIST or Fashion-MNIST and verify its files
   reproduce   run an experiment: claims with intervals, figures, a report
   train       train a model on an array of samples
   sample      draw samples from a model, with Hal for each
@@ -219,6 +220,29 @@ def _reproduce(args: Sequence[str]) -> None:
     console = _console()
     console.print(table)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+@dataclass
+class DataOptions:
+    """Fetch a dataset and verify its files."""
+
+    name: tyro.conf.Positional[Annotated[Literal["mnist", "fashion-mnist"], tyro.conf.arg(metavar="NAME")]]
+    """mnist or fashion-mnist."""
+    data: Path | None = None
+    """Folder with the four idx files, plain or .gz; downloaded unless given."""
+    out: Path | None = None
+    """Folder for them; intermode/NAME in the user's cache unless given."""
+
+
+def _data(args: Sequence[str]) -> None:
+    options = _parse(DataOptions, args, "data", "Fetch MNIST or Fashion-MNIST and verify its files.")
+    from intermode.progress import Bars
+    from intermode.targets.digits import load
+    from intermode.targets.fetch import DATASETS, cache_folder, fetch
+
+    folder = cache_folder(options.name) if options.out is None else options.out
+    fetch(DATASETS[options.name], folder, options.data, Bars())
+    print(f"data: {folder} ({len(load(folder, 'train')):,} + {len(load(folder, 'test')):,} images, checksums verified)")
 
 
 @dataclass
@@ -552,6 +576,7 @@ def _use_threads(threads: int | None) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list": _list,
+    "data": _data,
     "reproduce": _reproduce,
     "train": _train,
     "sample": _sample,

@@ -17,8 +17,9 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
     """The network that ``config`` describes (its ``description``), with fresh weights that belong to ``seed``.
 
     Args:
-        config: ``kind``, ``mlp`` (:class:`intermode.networks.mlp.ResidualMLP`) or ``unet``
-            (:class:`intermode.networks.unet.PatchUNet2DModel`), and the arguments of that class.
+        config: ``kind``, ``mlp`` (:class:`intermode.networks.mlp.ResidualMLP`), ``unet``
+            (:class:`intermode.networks.unet.PatchUNet2DModel`) or ``lenet`` (:class:`intermode.networks.lenet.LeNet`,
+            a classifier), and the arguments of that class.
         seed: of the weights.
 
     Raises:
@@ -26,11 +27,13 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
     """
     settings = dict(config)
     kind = settings.pop("kind", None)
-    if kind not in ("mlp", "unet"):
-        raise InputError(f"network: unknown kind {kind!r}; choose mlp or unet")
+    if kind not in ("mlp", "unet", "lenet"):
+        raise InputError(f"network: unknown kind {kind!r}; choose mlp, unet or lenet")
     make: type[nn.Module]
     if kind == "unet":  # imported here: diffusers takes seconds
         from intermode.networks.unet import PatchUNet2DModel as make
+    elif kind == "lenet":
+        from intermode.networks.lenet import LeNet as make
     else:
         from intermode.networks.mlp import ResidualMLP as make
     with torch.random.fork_rng(devices=[]):  # torch initialises from the global generator: leave it as it was
