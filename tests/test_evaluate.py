@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, detection, over_seeds, ratio_of_shares, ratio_over_seeds, share
+from intermode.evaluate import Estimate, detection, over_seeds, ratio_of, ratio_of_shares, ratio_over_seeds, share
 from intermode.threshold import labelled
 
 
@@ -249,3 +249,13 @@ def test_ratio_of_shares_covers_the_true_ratio():
     over, under = rng.binomial(600, 0.1, 2000), rng.binomial(500, 0.2, 2000)
     found = [ratio_of_shares((int(a), 600), (int(b), 500)) for a, b in zip(over, under, strict=True)]
     assert np.mean([e.low <= 0.5 <= e.high for e in found]) > 0.92
+
+
+def test_ratio_of_estimates():
+    found = ratio_of(Estimate(2.0, 1.9, 2.1), Estimate(4.0, 3.7, 4.3))
+    reach = np.hypot(0.1 / 2, 0.3 / 4)
+    np.testing.assert_allclose(found.triple, (0.5, 0.5 * np.exp(-reach), 0.5 * np.exp(reach)))
+    exact = ratio_of(Estimate(3.0, 3.0, 3.0), Estimate(1.5, 1.5, 1.5))
+    assert exact.triple == (2.0, 2.0, 2.0)
+    with pytest.raises(InputError, match="positive"):
+        ratio_of(Estimate(0.0, 0.0, 1.0), Estimate(1.0, 1.0, 1.0))

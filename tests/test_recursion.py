@@ -9,7 +9,7 @@ import torch
 from intermode.errors import InputError
 from intermode.experiments.recursion_2d import TIERS, _Grid
 from intermode.generate import Generated
-from intermode.recursion import Arm, Recursion, select
+from intermode.recursion import Arm, Data, Recursion, select
 from intermode.targets.lattice import grid
 
 KEEP, EXTRA = 40, 10
@@ -32,9 +32,10 @@ class Copying:
         self.fits = []
 
     def real(self, n, seed):
-        return torch.arange(n, dtype=torch.float32)[:, None] + 1e6 * seed
+        return Data(torch.arange(n, dtype=torch.float32)[:, None] + 1e6 * seed)
 
     def fit_and_draw(self, data, n, seed, folder):
+        data = data.x
         self.fits.append((folder.name, folder.parent.name, seed, data.clone()))
         rng = np.random.default_rng(seed)
         samples = data[torch.from_numpy(rng.integers(0, len(data), n))] + 0.5
@@ -61,6 +62,36 @@ def test_random_belongs_to_seed_and_generation_and_is_no_prefix():
 def test_hal_takes_the_lowest_scores_and_never_one_that_is_not_finite():
     pool = pool_of(range(6), scores=[5.0, math.inf, 1.0, 3.0, 2.0, 4.0])
     np.testing.assert_array_equal(select("hal", pool, 3, 0, 1), [2, 3, 4])
+
+
+def test_per_class_takes_as_many_of_each_class():
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+    # class 1 has the highest scores of all: one threshold would starve it
+    pool = pool_of(range(10), scores=[4, 3, 2, 1, 90, 91, 5, 6, 7, 8])
+    pool = Generated(pool.samples, pool.scores, pool.diverged, 0.0, {"class_labels": labels})
+    assert set(select("hal", pool, 6, 0, 1)) == {0, 1, 2, 3, 6, 7}
+    assert list(select("hal-per-class", pool, 6, 0, 1)) == [2, 3, 4, 5, 6, 7]
+    assert list(select("hal-per-class", pool, 4, 0, 1)) == [2, 3, 4, 6]  # the first class gets one more
+    with pytest.raises(InputError, match="classes"):
+        select("hal-per-class", pool_of(range(5)), 3, 0, 1)
+
+
+def test_labels_stay_with_their_samples(tmp_path):
+    class Labelled(Copying):
+        def real(self, n, seed):
+            x = super().real(n, seed).x
+            return Data(x, x[:, 0].long() % 3)
+
+        def fit_and_draw(self, data, n, seed, folder):
+            assert torch.equal(data.x[:, 0].floor().long() % 3, data.labels)
+            x = self.real(n, seed).x + 0.5
+            pool = pool_of(x)
+            return Generated(pool.samples, pool.scores, pool.diverged, 0.0, {"class_labels": x[:, 0].long() % 3})
+
+    for settings in ({}, {"fresh": 0.25}, {"accumulate": True}):
+        folder = tmp_path / str(len(settings)) / "-".join(settings)
+        rows = Recursion(KEEP, EXTRA, **settings).run(Labelled(), [Arm("random", 2)], 0, folder)
+        assert len(rows["random"]) == 3
 
 
 @pytest.mark.parametrize("selector", ["all", "random", "hal"])
@@ -99,8 +130,8 @@ def test_each_generation_trains_on_what_was_selected_from_the_one_before(tmp_pat
         ("generation-02", "hal"),
         ("generation-01", "random"),
     ]
-    assert torch.equal(setting.fits[0][3], setting.real(KEEP, 7))
-    pool = Copying().fit_and_draw(setting.fits[0][3], KEEP + EXTRA, setting.fits[0][2], tmp_path)
+    assert torch.equal(setting.fits[0][3], setting.real(KEEP, 7).x)
+    pool = Copying().fit_and_draw(Data(setting.fits[0][3]), KEEP + EXTRA, setting.fits[0][2], tmp_path)
     chosen = torch.from_numpy(select("hal", pool, KEEP, 7, 0))
     assert torch.equal(setting.fits[1][3], pool.samples[chosen])
     assert rows["hal"][0] == rows["random"][0]

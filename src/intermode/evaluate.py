@@ -11,6 +11,7 @@ resample is a multinomial draw over those bins: exact, and as cheap as the small
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,16 @@ from sklearn.metrics import roc_auc_score
 from intermode.errors import InputError
 from intermode.noise import draws
 
-__all__ = ["Detection", "Estimate", "detection", "over_seeds", "ratio_of_shares", "ratio_over_seeds", "share"]
+__all__ = [
+    "Detection",
+    "Estimate",
+    "detection",
+    "over_seeds",
+    "ratio_of",
+    "ratio_of_shares",
+    "ratio_over_seeds",
+    "share",
+]
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,19 @@ def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
     ratio = (a / m) / (b / n)
     reach = 1.959964 * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
     return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)))
+
+
+def ratio_of(over: Estimate, under: Estimate) -> Estimate:
+    """Ratio of two independent positive estimates, the interval of its logarithm from those of both (delta method).
+
+    Raises:
+        InputError: a value that is not positive.
+    """
+    if min(over.value, under.value) <= 0:
+        raise InputError(f"values: {over.value:g} over {under.value:g}; a ratio needs positive ones")
+    middle = over.value / under.value
+    reach = math.hypot(*((e.high - e.low) / (2 * e.value) for e in (over, under)))
+    return Estimate(middle, middle * math.exp(-reach), middle * math.exp(reach))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ class Generated:
         scores: a (n,) float64 array for each detector.
         diverged: (n,) bool, not finite or larger than the plan's limit; counted, never dropped.
         seconds: time spent sampling, over all runs that made these samples.
+        condition: the tensors that they were drawn with, (n, ...), by name.
     """
 
     samples: Tensor
     scores: Mapping[str, np.ndarray]
     diverged: np.ndarray
     seconds: float
+    condition: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,8 +247,9 @@ def generate(
     _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
     described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
     store = _ChunkStore(folder, plan, {**described, **(settings or {})}, progress) if folder else None
+    told = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
     if store and (finished := store.finished()):
-        return finished
+        return replace(finished, condition=told)
     parts: dict[int, dict[str, Tensor]] = store.parts() if store else {}
     seconds = float(sum(part["seconds"] for part in parts.values()))
     done = sum(plan.rows(index) for index in parts)
@@ -265,7 +268,7 @@ def generate(
     merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in kept}
     if store:
         store.finish(merged, seconds)
-    return _generated(merged, seconds)
+    return replace(_generated(merged, seconds), condition=told)
 
 
 def _digest(value: Any) -> str:

@@ -34,17 +34,48 @@ from intermode.generate import Generated
 from intermode.noise import draws
 from intermode.progress import Progress, Silent
 
-__all__ = ["Arm", "Recursion", "Setting", "select"]
+__all__ = ["Arm", "Data", "Recursion", "Setting", "select"]
+
+PER_CLASS = "-per-class"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a generation is trained on.
+
+    Attributes:
+        x: (n, *shape) samples.
+        labels: (n,) their classes, if they have any.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: slice | Tensor) -> Data:
+        """Some of the samples."""
+        return Data(self.x[rows], None if self.labels is None else self.labels[rows])
+
+    @staticmethod
+    def join(parts: Sequence[Data]) -> Data:
+        """All parts, one after the other; either all of them have labels or none."""
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Data(torch.cat([part.x for part in parts]), torch.cat(labels) if labels else None)
 
 
 class Setting(Protocol):
     """What a recursion needs of an experiment."""
 
-    def real(self, n: int, seed: int) -> Tensor:
-        """(n, *shape) real samples."""
+    def real(self, n: int, seed: int) -> Data:
+        """n real samples."""
 
-    def fit_and_draw(self, data: Tensor, n: int, seed: int, folder: Path) -> Generated:
-        """Train on ``data`` and draw a pool of n samples; all files in ``folder``, resumable."""
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
+        """Train on ``data`` and draw a pool of n samples; all files in ``folder``, resumable.
+
+        The classes that samples were drawn with are the pool's condition ``class_labels``.
+        """
 
     def measure(self, pool: Generated) -> dict[str, Any]:
         """The numbers of a generation's row."""
@@ -66,8 +97,11 @@ class Arm:
 def select(selector: str, pool: Generated, keep: int, seed: int, generation: int) -> np.ndarray:
     """(keep,) rows of the pool that train the next generation, in rising order; fewer if too many diverged.
 
+    With ``-per-class``, each class of the pool gets an equal share, the first ones one more where that does not divide.
+
     Raises:
-        InputError: a selector that is neither ``all``, ``random`` nor a score of the pool.
+        InputError: a selector that is neither ``all``, ``random`` nor a score of the pool, or classes that are not
+            known.
     """
     usable = np.flatnonzero(~pool.diverged)
     if selector == "all":
@@ -75,10 +109,19 @@ def select(selector: str, pool: Generated, keep: int, seed: int, generation: int
     if selector == "random":
         order = draws(seed, "select", generation).permutation(len(usable))
         return np.sort(usable[order[:keep]])
-    if selector not in pool.scores:
+    name = selector.removesuffix(PER_CLASS)
+    if name not in pool.scores:
         raise InputError(f"selector: unknown {selector!r}; choose all, random or {', '.join(pool.scores)}")
-    order = np.argsort(pool.scores[selector][usable], kind="stable")
-    return np.sort(usable[order[:keep]])
+    ordered = usable[np.argsort(pool.scores[name][usable], kind="stable")]
+    if name == selector:
+        return np.sort(ordered[:keep])
+    if "class_labels" not in pool.condition:
+        raise InputError(f"selector: {selector} needs the classes of the pool")
+    labels = pool.condition["class_labels"].numpy()
+    classes = np.unique(labels)
+    quotas = [keep // len(classes) + (k < keep % len(classes)) for k in range(len(classes))]
+    found = [ordered[labels[ordered] == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
+    return np.sort(np.concatenate(found))
 
 
 @dataclass(frozen=True)
@@ -146,24 +189,25 @@ class Recursion:
             rows[arm.selector] = [row]
             for generation in range(1, arm.generations + 1):
                 chosen = select(arm.selector, pool, self.keep, seed, generation)
-                past.append(pool.samples[torch.from_numpy(chosen)])
+                classes = pool.condition.get("class_labels")
+                past.append(Data(pool.samples, classes).take(torch.from_numpy(chosen)))
                 data = self._training_data(setting, past, seed, generation)
                 place = folder / arm.selector / f"generation-{generation:02d}"
                 pool, row = self._generation(setting, data, seed, generation, place, progress)
                 rows[arm.selector].append(row)
         return rows
 
-    def _training_data(self, setting: Setting, past: list[Tensor], seed: int, generation: int) -> Tensor:
-        data = torch.cat(past) if self.accumulate else past[-1]
+    def _training_data(self, setting: Setting, past: list[Data], seed: int, generation: int) -> Data:
+        data = Data.join(past) if self.accumulate else past[-1]
         count = round(self.fresh * self.keep)
         if count == 0:
             return data
         # beyond the draws of generation 0: fresh data has not been seen before
-        new = setting.real(self.keep + generation * count, seed)[-count:]
-        return torch.cat([data[: len(data) - count], new])
+        new = setting.real(self.keep + generation * count, seed).take(slice(-count, None))
+        return Data.join([data.take(slice(len(data) - count)), new])
 
     def _generation(
-        self, setting: Setting, data: Tensor, seed: int, generation: int, place: Path, progress: Progress
+        self, setting: Setting, data: Data, seed: int, generation: int, place: Path, progress: Progress
     ) -> tuple[Generated, dict[str, Any]]:
         # the seed of a generation's weights and noise: another for each, or every pool would repeat the last
         pool = setting.fit_and_draw(data, self.keep + self.extra, seed + 1000 * generation, place)

@@ -86,6 +86,12 @@ EXPERIMENTS = {
         "Training on one's own images: hallucinations multiply, and how filtering slows it",
         {"smoke": "30 s", "quick": "50 min", "paper": "~40 h, GPU"},
     ),
+    "recursion-mnist": Experiment(
+        "recursion_mnist",
+        "Figs. 8c, 13",
+        "Real digits: what filtering after the fact does to collapse, where nobody can label a hallucination",
+        {"smoke": "40 s", "quick": "40 min", "paper": "~60 h, GPU"},
+    ),
 }
 
 

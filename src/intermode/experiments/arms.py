@@ -15,7 +15,7 @@ from intermode.run import Run
 
 __all__ = ["SELECTORS", "ArmsConfig", "arm_of", "check", "follow", "generation_folder", "recursion_of"]
 
-SELECTORS = ("all", "random", "hal")
+SELECTORS = ("all", "random", "hal", "hal-per-class")
 
 
 class ArmsConfig(Protocol):

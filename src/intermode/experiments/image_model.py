@@ -91,8 +91,8 @@ class ImageModelConfig:
             compile=self.compile,
         )
 
-    def network(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Description of the network for images (C, size, size)."""
+    def network(self, shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+        """Description of the network for images (C, size, size) of so many classes; 0 if it is not told them."""
         return {
             "kind": "unet",
             "sample_size": shape[-1],
@@ -101,6 +101,7 @@ class ImageModelConfig:
             "channels": list(self.channels),
             "layers": self.layers,
             "attention": list(self.attention),
+            "classes": classes,
         }
 
     def check_for(self, shape: tuple[int, ...]) -> None:
@@ -121,6 +122,8 @@ class ImageModelConfig:
         folder: Path,
         target: str,
         *,
+        labels: Tensor | None = None,
+        classes: int = 0,
         start: NetworkDenoiser | None = None,
         progress: Progress | None = None,
     ) -> Trained:
@@ -130,17 +133,20 @@ class ImageModelConfig:
             data: the images.
             folder: of the model.
             target: what the data is.
+            labels: (n,) classes 0 .. ``classes`` - 1 that the network is told.
+            classes: how many there are.
             start: training goes on from this model's weights instead of fresh ones.
             progress: shown to the user.
         """
         return fit(
             folder,
-            self.network(tuple(data.shape[1:])),
+            self.network(tuple(data.shape[1:]), classes),
             self.schedule,
             data,
             self.training,
             target=target,
             prediction="v",
+            labels=labels,
             start=start,
             device=self.device,
             threads=self.threads,

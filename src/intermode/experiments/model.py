@@ -137,6 +137,7 @@ def fit(
     *,
     target: str,
     prediction: Prediction = "eps",
+    labels: Tensor | None = None,
     start: NetworkDenoiser | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -149,6 +150,7 @@ def fit(
     Args:
         network: description for :func:`intermode.networks.build`.
         target: what the data is, for the record.
+        labels: classes of the samples, for a network that is told them.
         start: a model whose weights training begins with, instead of fresh ones.
         Others as in :func:`intermode.train.train`.
     """
@@ -167,6 +169,7 @@ def fit(
         data,
         config,
         prediction=prediction,
+        labels=labels,
         folder=folder,
         device=device,
         progress=progress,

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from intermode import plots
 from intermode.detect.hal import Hal
@@ -33,7 +32,7 @@ from intermode.experiments.model import ModelConfig
 from intermode.files import load_tensors
 from intermode.generate import Generated, Plan, generate
 from intermode.progress import Progress
-from intermode.recursion import Setting
+from intermode.recursion import Data, Setting
 from intermode.run import Claim, Results, Run, below
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import grid
@@ -139,13 +138,13 @@ class _Grid:
     config: Config
     progress: Progress
 
-    def real(self, n: int, seed: int) -> Tensor:
-        return self.config.target.sample(n, seed)
+    def real(self, n: int, seed: int) -> Data:
+        return Data(self.config.target.sample(n, seed))
 
-    def fit_and_draw(self, data: Tensor, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
         config = replace(self.config, seed=seed)
         denoiser = config.fit_to(
-            data, folder / "model", f"{config.side} by {config.side} grid", progress=self.progress
+            data.x, folder / "model", f"{config.side} by {config.side} grid", progress=self.progress
         ).denoiser
         plan = Plan(n, (2,), seed, config.chunk, device=config.device)
         detectors = [Hal(*config.window)]

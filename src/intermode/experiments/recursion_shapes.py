@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from intermode import plots
 from intermode.bundle import shipped
@@ -27,7 +26,7 @@ from intermode.experiments.image_model import ImageModelConfig
 from intermode.files import load_tensors
 from intermode.generate import Generated, Plan, generate
 from intermode.progress import Progress
-from intermode.recursion import Setting
+from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
 from intermode.targets.shapes import Shapes
 
@@ -138,14 +137,14 @@ class _Images:
     config: Config
     progress: Progress
 
-    def real(self, n: int, seed: int) -> Tensor:
-        return self.config.target.sample(n, seed)
+    def real(self, n: int, seed: int) -> Data:
+        return Data(self.config.target.sample(n, seed))
 
-    def fit_and_draw(self, data: Tensor, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
         config = replace(self.config, seed=seed)
         start = config.shipped("shapes").denoiser if config.pretrained else None
         denoiser = config.fit_to(
-            data, folder / "model", "shapes, generated", start=start, progress=self.progress
+            data.x, folder / "model", "shapes, generated", start=start, progress=self.progress
         ).denoiser
         plan = Plan(n, config.target.shape, seed, config.chunk, device=config.device)
         detectors = [Hal(*config.window)]

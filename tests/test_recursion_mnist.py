@@ -1,0 +1,60 @@
+"""The MNIST experiment on drawn digits: its smoke tier as a whole, and what it refuses."""
+
+import json
+
+import pytest
+
+from intermode.cli import main
+from intermode.experiments.recursion_mnist import MEASURES, TIERS
+
+ON = ["reproduce", "recursion-mnist", "--tier", "smoke"]
+
+
+@pytest.mark.slow
+def test_smoke_tier_measures_every_generation(tmp_path):
+    out = tmp_path / "run"
+    assert main([*ON, "--out", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [len(metrics["series"][arm]) for arm in ("random", "hal", "hal-per-class")] == [2, 2, 2]
+    for arm in ("random", "hal", "hal-per-class"):
+        for row in metrics["series"][arm]:
+            for name in MEASURES:
+                assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+            assert sum(row["classes"]) == row["samples"] == 80
+            assert 0 <= row["usefulness"] <= 1
+    kept = metrics["series"]["classes_kept"]
+    assert kept["pool"] == [8] * 10
+    assert kept["hal-per-class"] == [6] * 10
+    assert sum(kept["hal"]) == 60
+    for figure in (*MEASURES, "classes", "kept-and-rejected"):
+        assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_quick_and_paper_tiers_can_be_used_on_data_of_their_size():
+    for tier in TIERS.values():
+        tier.check_for((1, 28, 28))
+        tier.detector.check(tier.schedule)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--source", "mnist", "--data", "{here}"], "lacks train-images-idx3-ubyte"),
+        (["--window", "14", "8"], "window"),
+        (["--count", "40"], "count"),
+        (["--arms", "hal", "best"], "arms"),
+        (["--train-size", "0"], "train_size"),
+        (["--tuning-steps", "-1"], "tuning_steps"),
+        (["--reference", "0"], "reference"),
+        (["--patch", "5"], "divide 28"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_nothing(flags, word, tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = [flag.format(here=tmp_path) for flag in flags]
+    assert main([*ON, "--out", str(out), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert word in error
+    assert error.count("\n") == 1
+    assert not out.exists()
