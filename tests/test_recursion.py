@@ -9,6 +9,7 @@ import torch
 from intermode.errors import InputError
 from intermode.experiments.recursion_2d import TIERS, _Grid
 from intermode.generate import Generated
+from intermode.progress import Silent
 from intermode.recursion import Arm, Data, Recursion, select
 from intermode.targets.lattice import grid
 
@@ -180,7 +181,7 @@ def test_a_damaged_row_is_measured_again_and_said(tmp_path):
 
 def test_kl_and_coverage_of_the_truth_and_of_a_collapse():
     """KL of the true mixture is (cells - 1) / 2n on average, that of a single mode log(modes)."""
-    setting = _Grid(TIERS["quick"])
+    setting = _Grid(TIERS["quick"], Silent())
     target = grid(TIERS["quick"].side)
     n = 90_000
     true = setting.measure(pool_of(target.sample(n, 0)))
@@ -196,7 +197,7 @@ def test_kl_and_coverage_of_the_truth_and_of_a_collapse():
 
 
 def test_a_mode_counts_as_covered_from_a_tenth_of_its_share():
-    setting, target = _Grid(TIERS["quick"]), grid(3)
+    setting, target = _Grid(TIERS["quick"], Silent()), grid(3)
     rows = np.repeat(target.means, [100] * 8 + [8], axis=0)  # 8 of 808 is under 1/90, 10 of 810 over it
     assert setting.measure(pool_of(rows))["modes_covered"] == 8
     rows = np.repeat(target.means, [100] * 8 + [10], axis=0)
