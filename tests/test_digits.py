@@ -170,7 +170,7 @@ def test_pixels_of_every_kind_are_scaled_alike():
 
 
 def test_pure_noise_may_be_looked_at():
-    noise = np.random.default_rng(0).normal(size=(50, 28, 28))
+    noise = np.random.default_rng(0).normal(-1, 1, (50, 28, 28))  # on black
     np.testing.assert_allclose(scaled(noise)[:, 0], noise.clip(-1, 1), atol=1e-6)
 
 
@@ -188,6 +188,7 @@ def test_what_lies_a_little_outside_is_clipped_and_stays_as_it_is():
 @pytest.mark.parametrize(
     ("x", "range", "expected"),
     [
+        (np.arange(784).reshape(1, 28, 28) // 776 * 11.0, "[-1,1]", r"values from 0 to 11 do not fit"),  # 8 pixels
         (np.full((1, 28, 28), 255.0), "[-1,1]", r"values from 255 to 255 do not fit the range \[-1,1\]"),
         (drawn(4, 0).images.astype(np.float32), "[0,1]", r"values from 0 to 255 do not fit the range \[0,1\]"),
         (drawn(4, 0).images.astype(np.int64), "[-1,1]", r"dtype torch\.int64 does not fit"),
