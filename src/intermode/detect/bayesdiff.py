@@ -13,7 +13,8 @@ variances set to 0). The score is the sum of the variances at the clean sample. 
 last layer's (:mod:`intermode.detect.laplace`).
 
 There x_T is the noise that made the sample, and Var[ε] is taken on one path drawn beside the mean; here x_T is found
-by inverting DDIM, so that any sample can be scored, and the mean is the only path. About S + 2 evaluations a timestep.
+by inverting DDIM, so that any sample can be scored, the mean is the only path, and the draws' predictions are taken
+against that at the mean, an estimate of the same covariance with less noise. About S + 2 evaluations a timestep.
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ class BayesDiff:
 
     name = "bayesdiff"
 
-    def __init__(
-        self, timesteps: Sequence[int] = tuple(range(0, 101, 10)), probes: int = 10, prior_precision: float = 1.0
-    ) -> None:
+    def __init__(self, timesteps: Sequence[int], probes: int = 10, prior_precision: float = 1.0) -> None:
         self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
         if len(self.timesteps) < 2 or probes < 2:
             raise InputError(f"timesteps and probes: {len(self.timesteps)} and {probes} must be at least 2")
@@ -81,7 +80,7 @@ class BayesDiff:
         for t, u in zip(falling, (*falling[1:], CLEAN), strict=True):
             eps, eps_variance = self._laplace.eps_moments(mean, t, **condition)
             if t != falling[0]:  # there x_t is known
-                eps, covariance = self._spread(denoiser, mean, variance, t, noise, condition)
+                eps, covariance = self._spread(denoiser, mean, eps, variance, t, noise, condition)
             a_t, s_t = denoiser.schedule.level(t)
             a_u, s_u = denoiser.schedule.level(u)
             k = a_u / a_t
@@ -94,17 +93,19 @@ class BayesDiff:
         self,
         denoiser: Denoiser,
         mean: Tensor,
+        eps: Tensor,
         variance: Tensor,
         t: int,
         noise: Callable[[], Tensor],
         condition: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
-        """Mean of eps_hat over draws of x_t, and the covariance of the two, coordinate by coordinate."""
+        """Mean of eps_hat over draws of x_t and the covariance of the two, by coordinate; ``eps`` is at the mean."""
         std = variance.sqrt()
-        total, products = torch.zeros_like(variance), torch.zeros_like(variance)
+        change, products = torch.zeros_like(variance), torch.zeros_like(variance)
         for _ in range(self.probes):
             away = std * noise()
-            eps = denoiser.eps((mean + away).to(mean.dtype), t, **condition)
-            total += eps
-            products += away * eps
-        return (total / self.probes).to(mean.dtype), products / self.probes
+            # against the prediction at the mean, without which a few draws say little of the covariance
+            moved = denoiser.eps((mean + away).to(mean.dtype), t, **condition) - eps
+            change += moved
+            products += away * moved
+        return eps + (change / self.probes).to(mean.dtype), products / self.probes

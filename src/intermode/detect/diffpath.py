@@ -67,7 +67,7 @@ class DiffPath:
 
     def __init__(
         self,
-        timesteps: Sequence[int] = tuple(range(0, 200, 20)),
+        timesteps: Sequence[int],
         statistics: Literal[1, 6] = 1,
         components: int = 50,
     ) -> None:

@@ -51,7 +51,7 @@ class GenerativeUncertainty:
 
     def __init__(
         self,
-        timesteps: Sequence[int] = tuple(range(0, 201, 10)),
+        timesteps: Sequence[int],
         draws: int = 5,
         features: Features = flat,
         floor: float = 1e-3,

@@ -44,9 +44,7 @@ class LMI:
 
     name = "lmi"
 
-    def __init__(
-        self, timesteps: Sequence[int] = tuple(range(0, 201, 10)), draws: int = 4, radius: float = 0.01
-    ) -> None:
+    def __init__(self, timesteps: Sequence[int], draws: int = 4, radius: float = 0.01) -> None:
         self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
         if len(self.timesteps) < 2 or draws < 2:
             raise InputError(f"timesteps and draws: {len(self.timesteps)} and {draws} must be at least 2")

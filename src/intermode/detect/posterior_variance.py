@@ -13,8 +13,8 @@ variance is :math:`\frac2n \sum_{i \ne j} J_{ij}^2` for a symmetric J, and the e
 that many products of the power iteration, which approaches it from below. A learned denoiser's Jacobian is not quite
 symmetric; the eigenvalue is that of its symmetric part where it is computed whole.
 
-The identity is old, its use as a score of hallucinations is ours; EigenScore (Shoushtari et al. 2025) uses the spectrum
-to find out-of-distribution data.
+The identity is old, its use as a score of hallucinations is ours; EigenScore (Shoushtari et al. 2025, arXiv
+2510.07206) uses leading eigenvalues over many timesteps to find out-of-distribution data.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from intermode.denoiser import Denoiser
 from intermode.detect import JVP_NFE, as_scores, check_timesteps, chosen_timesteps
@@ -88,8 +89,9 @@ class PosteriorVariance:
 def jacobian_product(denoiser: Denoiser, x_t: Tensor, t: int, v: Tensor, condition: dict[str, Any]) -> Tensor:
     """(B, ...) the Jacobian of x0_hat at (x_t, t) times v, both (B, ...), of every sample by itself."""
     # the fused kernels of attention have no forward-mode derivative
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        return torch.func.jvp(lambda z: denoiser(z, t, **condition), (x_t,), (v,))[1]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), forward_ad.dual_level():
+        moved = forward_ad.unpack_dual(denoiser(forward_ad.make_dual(x_t, v), t, **condition)).tangent
+    return torch.zeros_like(x_t) if moved is None else moved
 
 
 def _dot(v: Tensor, w: Tensor) -> Tensor:
