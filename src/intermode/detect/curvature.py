@@ -56,21 +56,24 @@ class Curvature:
     def check(self, schedule: Schedule) -> None:
         check_timesteps(self.timesteps, schedule)
 
-    @torch.no_grad()  # of the weights; torch.func.grad takes its derivative all the same
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for t in self.timesteps:
             a, s = denoiser.schedule.level(t)
 
-            def norms(z: Tensor, t: int = t) -> Tensor:
-                # samples do not see each other: the gradient of the sum holds each one's own
-                return denoiser.eps(z, t, **condition).flatten(1).norm(dim=1).sum()
-
-            gradient = torch.func.grad(norms)
             x_t = a * x
-            here = gradient(x_t)
+            here = _gradient(denoiser, x_t, t, condition)
             length = here.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
             step = self.radius * s * here / length.reshape(-1, *[1] * (x.ndim - 1))
-            bend = gradient(x_t + step) - here
+            bend = _gradient(denoiser, x_t + step, t, condition) - here
             total += s * bend.to(torch.float64).flatten(1).norm(dim=1)
         return as_scores(total / len(self.timesteps), x)
+
+
+def _gradient(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Tensor:
+    """(B, ...) the gradient of the predicted noise's norm at (x_t, t)."""
+    with torch.enable_grad():
+        z = x_t.detach().requires_grad_()
+        # samples do not see each other: the gradient of the sum holds each one's own
+        total = denoiser.eps(z, t, **condition).flatten(1).norm(dim=1).sum()
+        return torch.autograd.grad(total, z)[0]

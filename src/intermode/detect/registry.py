@@ -59,11 +59,6 @@ class Setting:
         return tuple(image if self.image else low)
 
 
-def _chain(last: int, steps: int) -> tuple[int, ...]:
-    """Timesteps of a chain 0 .. last that lie closer the smaller they are, by a square (Song et al. 2021, D.3)."""
-    return tuple(sorted({round(last * (k / (steps - 1)) ** 2) for k in range(steps)}))
-
-
 def _oracle(setting: Setting) -> Oracle:
     if setting.target is None:
         raise InputError("target: the oracle needs one")
@@ -87,10 +82,10 @@ DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     "curvature": lambda s: Curvature(s.pick((3, 5, 7, 10), (50, 100))),
     "diffpath": lambda s: DiffPath(s.pick(range(0, 200, 20), range(0, 1000, 100)), 1),
     "diffpath-6d": lambda s: DiffPath(s.pick(range(0, 200, 20), range(0, 1000, 100)), 6),
-    "lmi": lambda s: LMI(s.pick(_chain(200, 21), range(0, 1000, 50))),
-    "bayesdiff": lambda s: BayesDiff(s.pick(_chain(200, 11), range(0, 1000, 100))),
+    "lmi": lambda s: LMI(s.pick(range(0, 201, 10), range(0, 1000, 50))),
+    "bayesdiff": lambda s: BayesDiff(s.pick(range(0, 101, 10), range(0, 1000, 100))),
     "generative-uncertainty": lambda s: GenerativeUncertainty(
-        s.pick(_chain(200, 21), range(0, 1000, 50)), features=s.features
+        s.pick(range(0, 201, 10), range(0, 1000, 50)), features=s.features
     ),
     "knn": lambda s: KNN(features=s.features),
     "realism": lambda s: Realism(features=s.features),
