@@ -280,3 +280,38 @@ def test_middle_of_a_grid_cell_lies_between_diagonal_neighbours_and_of_an_edge_b
 def test_bad_mixtures_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+# posterior covariance
+
+
+@given(mixtures(dimensions=(1, 3)), st.tuples(st.floats(0.3, 1.0), st.floats(0.05, 1.5)))
+def test_posterior_covariance_is_tweedies_second_order_formula(mixture, level):
+    """Cov[x_0 | x_t] = s²/a times the Jacobian of the posterior mean."""
+    signal, noise = level
+    x = points(mixture, signal, noise)
+    jacobian = torch.stack(
+        [
+            torch.func.jvp(lambda z: mixture.posterior_mean(z, signal, noise), (x,), (unit.expand_as(x).contiguous(),))[
+                1
+            ]
+            for unit in torch.eye(x.shape[1], dtype=x.dtype)
+        ],
+        dim=2,
+    )
+    covariance = mixture.posterior_covariance(x, signal, noise)
+    size = float(covariance.abs().max())
+    assert torch.allclose(covariance, noise**2 / signal * jacobian, rtol=1e-7, atol=1e-9 * size)
+
+
+def test_posterior_covariance_is_bayes_rule(uneven):
+    """The variance of x_0 over p(x_0) N(x_t; a x_0, s²), by quadrature."""
+    a, s = 0.9, 0.3
+    x_0 = np.linspace(-1, 6, 20001)
+    prior = np.exp(uneven.log_prob(torch.from_numpy(x_0)[:, None]).numpy())
+    for x_t in (0.5, 1.3, 1.9, 2.7, 3.3):
+        weight = prior * np.exp(-0.5 * ((x_t - a * x_0) / s) ** 2)
+        weight /= weight.sum()
+        expected = weight @ (x_0 - weight @ x_0) ** 2
+        found = uneven.posterior_covariance(torch.tensor([[x_t]], dtype=torch.float64), a, s)
+        assert np.isclose(found.item(), expected, rtol=1e-6), x_t

@@ -1,0 +1,216 @@
+"""What every detector of the registry promises: the same score whatever the batch, and larger means more suspect."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.detect.posterior_variance import jacobian_product
+from intermode.detect.registry import DETECTORS, Setting, make
+from intermode.errors import InputError
+from intermode.generate import score
+from intermode.schedule import cosine, linear
+from intermode.targets.gaussian import line
+
+SAMPLE_DETECTORS = [name for name in DETECTORS if name != "hal"]
+FITTED = ["diffpath", "diffpath-6d", "bayesdiff", "generative-uncertainty", "knn", "realism"]
+DERIVATIVES = {"posterior-variance": 2, "posterior-variance-largest": 2, "curvature": 3}
+
+
+class Numbers(nn.Module):
+    """A network of one number, in float64 so that batches differ by nothing but rounding."""
+
+    shape = (1,)
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer, self.rows = nn.Linear(2, 8), nn.Linear(8, 1), 0
+
+    def forward(self, x, t):
+        self.rows += len(x)
+        time = (t.to(x.dtype) / 1000).expand(len(x))[:, None]
+        return self.outer(torch.tanh(self.inner(torch.cat([x, time], 1))))
+
+
+class Pixels(nn.Module):
+    """The same of small images."""
+
+    shape = (1, 4, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer, self.rows = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1), 0
+
+    def forward(self, x, t):
+        self.rows += len(x)
+        time = (t.to(x.dtype) / 1000).expand(len(x))[:, None, None, None]
+        return self.outer(torch.tanh(self.inner(x) + time))
+
+
+@pytest.fixture(params=[Numbers, Pixels], ids=["numbers", "pixels"])
+def network(request):
+    torch.manual_seed(2)
+    return NetworkDenoiser(request.param().double(), linear() if request.param is Numbers else cosine())
+
+
+class Centre:
+    """A target whose support is what lies within 1 of the origin."""
+
+    def label(self, x):
+        from intermode.targets import Labels
+
+        far = ~(x.flatten(1).norm(dim=1).numpy() < 1)
+        return Labels(far, far.astype(str))
+
+
+def fitted(name, denoiser, count=120):
+    """The registry's detector, on training data near the origin."""
+    shape = denoiser.network.shape
+    detector = make(name, Setting(shape, Centre()))
+    if hasattr(detector, "fit"):
+        detector.fit(denoiser, data(count, shape, 7), seed=3)
+    return detector
+
+
+def data(count, shape, seed):
+    return 0.3 * torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", SAMPLE_DETECTORS)
+def test_scores_do_not_depend_on_the_batch_and_repeat(network, name):
+    """Nor on the processes before: a score belongs to the seed and the sample's index."""
+    detector, x = fitted(name, network), data(21, network.network.shape, 1)
+    whole = score(detector, network, x, seed=4, chunk=21)
+    assert whole.dtype == np.float64
+    assert np.isfinite(whole).all()
+    assert np.allclose(score(detector, network, x, seed=4, chunk=8), whole, rtol=1e-7, atol=1e-12)
+    assert np.array_equal(score(fitted(name, network), network, x, seed=4, chunk=21), whole)
+
+
+@pytest.mark.parametrize("name", SAMPLE_DETECTORS)
+def test_a_sample_that_is_not_finite_is_most_suspect(network, name):
+    """Whatever is not finite about it, and without touching its neighbours."""
+    detector, x = fitted(name, network), data(6, network.network.shape, 1)
+    clean = score(detector, network, x, seed=4, chunk=6)
+    for row, value in ((1, torch.nan), (3, torch.inf), (4, -torch.inf)):
+        x[row].view(-1)[0] = value
+    scores = score(detector, network, x, seed=4, chunk=6)
+    assert np.flatnonzero(scores == np.inf).tolist() == [1, 3, 4]
+    assert np.allclose(scores[[0, 2, 5]], clean[[0, 2, 5]], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", SAMPLE_DETECTORS)
+def test_nfe_is_what_the_network_is_asked(network, name):
+    """Evaluations for each sample; a derivative comes with one evaluation, and counts as 2 or 3."""
+    detector, x = fitted(name, network), data(5, network.network.shape, 1)
+    network.network.rows = 0
+    score(detector, network, x, chunk=5)
+    assert network.network.rows / 5 * DERIVATIVES.get(name, 1) == detector.nfe
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_fitting_is_asked_for_and_repeats(network, name):
+    detector = make(name, Setting(network.network.shape))
+    x = data(5, network.network.shape, 1)
+    with pytest.raises(InputError, match=f"{name}: must be fitted"):
+        score(detector, network, x)
+    with pytest.raises(InputError, match="data: "):
+        detector.fit(network, data(1, network.network.shape, 1)[:0])
+    with pytest.raises(InputError, match="finite"):
+        detector.fit(network, torch.full((200, *network.network.shape), torch.nan, dtype=torch.float64))
+    scores = [score(fitted(name, network), network, x, chunk=5) for _ in range(2)]
+    assert np.array_equal(*scores)
+
+
+@pytest.mark.parametrize("name", SAMPLE_DETECTORS)
+def test_gradients_of_the_weights_are_neither_needed_nor_left_behind(network, name):
+    """A network fresh from training has weights that require them."""
+    detector, x = fitted(name, network), data(3, network.network.shape, 1)
+    found = detector(network, x, lambda: torch.zeros_like(x).add_(0.5))
+    assert not found.requires_grad
+    assert all(weight.grad is None for weight in network.network.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLE_DETECTORS if n not in ("knn", "realism", "random", "oracle")])
+def test_a_schedule_without_the_timesteps_is_refused(network, name):
+    detector = fitted(name, network)
+    with pytest.raises(InputError, match=r"window|timesteps"):
+        detector.check(linear(3, 0.1, 0.2))
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (1, 8, 8)])
+def test_names_are_the_registrys(shape):
+    for name in DETECTORS:
+        detector = make(name, Setting(shape, Centre()))
+        assert detector.name == name
+        assert detector.nfe >= 0
+
+
+def test_unknown_names_and_an_oracle_without_a_target_are_refused():
+    with pytest.raises(InputError, match=r"unknown 'lod'; choose from hal, .*lid"):
+        make("lod", Setting((1,)))
+    with pytest.raises(InputError, match="target"):
+        make("oracle", Setting((1,)))
+
+
+# larger is more suspect
+
+
+MODES = line([1, 2, 3])
+BETWEEN = torch.cat([torch.linspace(1.36, 1.64, 60), torch.linspace(2.36, 2.64, 60)])[:, None].double()
+FLOORS = {
+    "hal-renoise": 0.97,
+    "residual": 0.95,
+    "lid": 0.99,
+    "posterior-variance": 0.99,
+    "posterior-variance-largest": 0.99,
+    "aleatoric": 0.95,
+    "curvature": 0.98,
+    "diffpath": 0.95,
+    "diffpath-6d": 0.98,
+    "lmi": 0.95,
+    "knn": 0.999,
+    "realism": 0.999,
+    "oracle": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_between_the_modes_is_more_suspect_than_in_them(name):
+    """Of a smoothed score: the ideal denoiser of modes twice as wide, as a network's is between them."""
+    from sklearn.metrics import roc_auc_score
+
+    denoiser = MixtureDenoiser(line([1, 2, 3], 0.1), linear())
+    detector = make(name, Setting((1,), MODES))
+    if hasattr(detector, "fit"):
+        detector.fit(denoiser, MODES.sample(600, seed=1).double())
+    x = torch.cat([MODES.sample(400, seed=2).double(), BETWEEN])
+    scores = score(detector, denoiser, x, chunk=len(x))
+    auroc = roc_auc_score(np.arange(len(x)) >= 400, scores)
+    assert auroc >= FLOORS[name]
+
+
+@pytest.mark.parametrize("name", ["bayesdiff", "generative-uncertainty"])
+def test_away_from_the_training_data_is_more_uncertain(name):
+    """The last layer's posterior knows less of features that it has not seen."""
+    torch.manual_seed(2)
+    denoiser = NetworkDenoiser(Numbers().double(), linear())
+    detector = fitted(name, denoiser)
+    near, far = data(40, (1,), 1), 3 + data(40, (1,), 2)
+    assert score(detector, denoiser, far).min() > score(detector, denoiser, near).max()
+
+
+def test_derivatives_pass_attention():
+    """Its fused kernels have no forward-mode derivative: against a finite difference."""
+
+    class Attending(nn.Module):
+        def forward(self, x, t):
+            rows = x.reshape(len(x), 1, 4, 4)
+            return torch.nn.functional.scaled_dot_product_attention(rows, rows, rows).reshape(x.shape)
+
+    denoiser = NetworkDenoiser(Attending(), linear(), "x0")
+    x, v = data(3, (16,), 1), data(3, (16,), 2)
+    step = 1e-6
+    difference = (denoiser(x + step * v, 5) - denoiser(x - step * v, 5)) / (2 * step)
+    assert torch.allclose(jacobian_product(denoiser, x, 5, v, {}), difference, rtol=1e-6, atol=1e-9)
