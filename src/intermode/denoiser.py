@@ -107,7 +107,10 @@ class NetworkDenoiser(Denoiser):
         return int(config.in_channels), int(height), int(width)
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
-        output = self.predict(x_t, t, **condition)
+        return self.x0_of(self.predict(x_t, t, **condition), x_t, t)
+
+    def x0_of(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The x0_hat that a network's output stands for, all (B, ...): linear in (output, x_t)."""
         a, s = self.schedule.level_like(t, x_t)
         if self.prediction == "eps":
             return (x_t - s * output) / a

@@ -1,7 +1,12 @@
 """Detectors: a score per sample, larger always meaning more suspect. A score never contains a threshold.
 
 A *trajectory detector* watches the reverse chain: it is a fold over steps, O(1) in memory.
-A *sample detector* looks at finished samples, wherever they come from, with the denoiser's help.
+A *sample detector* looks at finished samples, wherever they come from, with the denoiser's help; a *fitted
+detector* is one that must first see training data. All are listed in :mod:`intermode.detect.registry`.
+
+What a score costs is counted in network evaluations for each sample, ``nfe``, beyond those that made it. A
+derivative counts as what it costs: a Jacobian-vector product (forward mode) as 2 evaluations, a gradient
+(backward mode) as 3.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from intermode.denoiser import Denoiser
@@ -17,7 +23,29 @@ from intermode.errors import InputError
 from intermode.sampler import Step
 from intermode.schedule import Schedule
 
-__all__ = ["SampleDetector", "TrajectoryDetector", "Window"]
+__all__ = [
+    "GRADIENT_NFE",
+    "JVP_NFE",
+    "Features",
+    "FittedDetector",
+    "SampleDetector",
+    "TrajectoryDetector",
+    "Window",
+    "as_scores",
+    "check_timesteps",
+    "chosen_timesteps",
+    "fit_batches",
+    "flat",
+    "refuse_unfitted",
+]
+
+JVP_NFE, GRADIENT_NFE = 2, 3
+"""Network evaluations that a derivative costs as much as."""
+FIT_NUMBERS = 65536
+"""Numbers of training data that pass through the network at once while a detector is fitted."""
+
+Features = Callable[[Tensor], Tensor]
+"""A feature extractor: samples (B, ...) to vectors (B, F)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +82,7 @@ class TrajectoryDetector(Protocol):
     """A fold over the steps of a batch."""
 
     name: str
+    nfe: int
 
     @property
     def description(self) -> str:
@@ -77,8 +106,67 @@ class SampleDetector(Protocol):
 
     name: str
 
+    @property
+    def nfe(self) -> int:
+        """Network evaluations for each sample."""
+
     def check(self, schedule: Schedule) -> None:
         """Raise InputError if this schedule cannot be scored."""
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         """(B,) float64 scores of samples (B, ...); ``noise()`` gives standard normal noise shaped like x."""
+
+
+class FittedDetector(SampleDetector, Protocol):
+    """A sample detector that must see training data first; until then ``check`` refuses."""
+
+    def fit(self, denoiser: Denoiser, data: Tensor, *, seed: int = 0, **condition: Any) -> None:
+        """Learn from training data (n, ...); random numbers belong to (seed, index in the data)."""
+
+
+def flat(x: Tensor) -> Tensor:
+    """The sample itself as its features: (B, ...) to (B, d)."""
+    return x.flatten(1)
+
+
+def fit_batches(data: Tensor, least: int) -> tuple[Tensor, ...]:
+    """Training data (n, ...) cut into what passes through a network at once.
+
+    Raises:
+        InputError: fewer than ``least`` samples, or some that are not finite.
+    """
+    if len(data) < least:
+        raise InputError(f"data: {len(data)} training samples; must be at least {least}")
+    if not torch.isfinite(data).all():
+        raise InputError("data: training samples must be finite")
+    return data.split(max(1, FIT_NUMBERS // data[0].numel()))
+
+
+def refuse_unfitted(name: str) -> InputError:
+    """The error of a detector that was asked before it saw training data."""
+    return InputError(f"{name}: must be fitted on training data first")
+
+
+def chosen_timesteps(timesteps: Sequence[int]) -> tuple[int, ...]:
+    """The timesteps that a detector evaluates at, as it keeps them.
+
+    Raises:
+        InputError: none, one below 0, or one that comes twice.
+    """
+    chosen = tuple(int(t) for t in timesteps)
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise InputError(f"timesteps: {', '.join(map(str, chosen)) or 'none'}; must be distinct and at least 0")
+    return chosen
+
+
+def check_timesteps(timesteps: Sequence[int], schedule: Schedule) -> None:
+    """Raise InputError unless the schedule has all of them."""
+    if max(timesteps) >= len(schedule):
+        raise InputError(f"timesteps: {max(timesteps)} is not inside 0..{len(schedule) - 1}, the schedule's")
+
+
+def as_scores(score: Tensor, x: Tensor) -> Tensor:
+    """(B,) float64; inf where the score or the sample x (B, ...) is not finite, most suspect of all."""
+    score = score.to(torch.float64)
+    finite = torch.isfinite(score) & torch.isfinite(x).flatten(1).all(1)
+    return torch.where(finite, score, torch.inf)

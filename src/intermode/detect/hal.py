@@ -8,9 +8,6 @@ the population variance over the window W, per dimension, then the mean over dim
 predictions: along the trajectory that made the sample (:class:`Hal`, section 5, no extra network
 evaluation), or by noising the finished sample to each timestep anew (:class:`HalRenoise`, A.3, |W|
 evaluations).
-
-The variance is accumulated by Welford's update in float64: with values near 1e3 and a variance near 1e-6 the
-textbook difference of squares would lose every digit.
 """
 
 from __future__ import annotations
@@ -23,34 +20,12 @@ from torch import Tensor
 
 from intermode.denoiser import Denoiser
 from intermode.detect import Window
+from intermode.detect.variance import RunningVariance
 from intermode.errors import InputError
 from intermode.sampler import Step
 from intermode.schedule import Schedule
 
 __all__ = ["Hal", "HalRenoise"]
-
-
-class _RunningVariance:
-    """Welford's population variance of a stream of tensors (B, ...), in float64."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._mean: Tensor
-        self._squares: Tensor
-
-    def add(self, value: Tensor) -> None:
-        value = value.to(torch.float64)
-        if self.count == 0:
-            self._mean, self._squares = torch.zeros_like(value), torch.zeros_like(value)
-        self.count += 1
-        deviation = value - self._mean
-        self._mean += deviation / self.count
-        self._squares += deviation * (value - self._mean)
-
-    def per_sample(self) -> Tensor:
-        """(B,) mean over dimensions; inf where a value was not finite, since that is most suspect of all."""
-        variance = (self._squares / self.count).flatten(1).mean(1)
-        return variance.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 class Hal:
@@ -62,10 +37,12 @@ class Hal:
         name: of the score, where several windows are watched at once.
     """
 
+    nfe = 0
+
     def __init__(self, low: int = 0, high: int = 15, *, name: str = "hal") -> None:
         self.window, self.name = Window(low, high), name
         self._shape: tuple[int, ...] = ()
-        self._variance = _RunningVariance()
+        self._variance = RunningVariance()
 
     @property
     def description(self) -> str:
@@ -76,7 +53,7 @@ class Hal:
 
     def start(self, shape: Sequence[int]) -> None:
         self._shape = tuple(shape)
-        self._variance = _RunningVariance()
+        self._variance = RunningVariance()
 
     def update(self, step: Step) -> None:
         if step.t in self.window:
@@ -106,12 +83,16 @@ class HalRenoise:
             raise InputError(f"count: {count} is outside 2..{high - low + 1}, the timesteps of the window")
         self.timesteps = tuple(int(t) for t in torch.linspace(low, high, count).round())
 
+    @property
+    def nfe(self) -> int:
+        return len(self.timesteps)
+
     def check(self, schedule: Schedule) -> None:
         self.window.check(schedule, range(len(schedule)))
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
-        variance = _RunningVariance()
+        variance = RunningVariance()
         for t in self.timesteps:
             variance.add(denoiser(denoiser.schedule.add_noise(x, noise(), t), t, **condition))
         return variance.per_sample()

@@ -9,7 +9,10 @@ The forward process maps a mixture to a mixture: :math:`x_t = a x_0 + s \varepsi
 
 .. math::
     \nabla \log p_t(x) = \sum_k r_k \frac{a\mu_k - x}{v_k}, \qquad
-    \mathbb E[x_0 \mid x_t = x] = \sum_k r_k \Bigl(\mu_k + \frac{a\sigma_k^2}{v_k}(x - a\mu_k)\Bigr).
+    \mathbb E[x_0 \mid x_t = x] = \sum_k r_k m_k, \quad m_k = \mu_k + \frac{a\sigma_k^2}{v_k}(x - a\mu_k),
+
+    \mathrm{Cov}[x_0 \mid x_t = x] = \sum_k r_k \Bigl(\frac{s^2\sigma_k^2}{v_k} I
+        + (m_k - \bar m)(m_k - \bar m)^\top\Bigr), \quad \bar m = \mathbb E[x_0 \mid x_t = x].
 
 A sample is a hallucination when it is farther than kσ from every mode (paper, section 5.2: k = 6). Mode
 interpolation puts it between two of them: here, within kσ of the open segment that joins two modes; of
@@ -142,6 +145,18 @@ class GaussianMixture:
         pull = signal * sigma**2 / variance
         centre = responsibility @ (means * (1 - pull * signal)[:, None])
         return centre + (responsibility @ pull)[:, None] * x_t
+
+    def posterior_covariance(self, x_t: Tensor, signal: float, noise: float) -> Tensor:
+        """(B, d, d) Cov[x_0 | x_t]: the spread within the modes and, between them, of where each would put x_0."""
+        log_components, scaled, variance = self._log_components(x_t, signal, noise)
+        responsibility = torch.softmax(log_components, dim=1)
+        sigma = torch.as_tensor(self.sigma, dtype=x_t.dtype, device=x_t.device)
+        pull = signal * sigma**2 / variance
+        of_mode = scaled / signal + pull[:, None] * (x_t[:, None] - scaled)  # (B, K, d) E[x_0 | x_t, mode]
+        apart = of_mode - self.posterior_mean(x_t, signal, noise)[:, None]
+        within = responsibility @ (noise**2 * sigma**2 / variance)
+        between = torch.einsum("bk,bki,bkj->bij", responsibility, apart, apart)
+        return between + within[:, None, None] * torch.eye(x_t.shape[1], dtype=x_t.dtype, device=x_t.device)
 
     @cached_property
     def pairs(self) -> np.ndarray:

@@ -1,0 +1,76 @@
+r"""Curvature: how much the gradient of the score's norm changes a short way along itself.
+
+.. math::
+    g(x_t) = \nabla_x \lVert s(x_t, t) \rVert, \qquad
+    H = \Bigl\lVert g\Bigl(x_t + \rho \frac{g}{\lVert g \rVert}\Bigr) - g(x_t) \Bigr\rVert, \qquad
+    s(x, t) = \nabla \log p_t(x)
+
+the detector of RODS (Tian et al. 2025, arXiv 2507.12201), which marks the steps of a trajectory at which the landscape
+bends. Around a single Gaussian g has the same direction and length all along the ray, and H = 0; in one dimension
+:math:`g = \mathrm{sign}(s)\, s'` and H is the change of the posterior variance times :math:`a^2/s^4`.
+
+Known of the original only second-hand: not ρ, nor the window. Here :math:`\rho` is a multiple of s_t, and the norm is
+measured in units that stay alike over t: s_t s(x) is the predicted noise up to its sign, and the gradient is taken in
+units of s_t, which multiplies H by :math:`s_t^2` at timestep t. The score is the mean over timesteps at
+:math:`x_t = a_t x`. Two gradients a timestep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from intermode.denoiser import Denoiser
+from intermode.detect import GRADIENT_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.errors import InputError
+from intermode.schedule import Schedule
+
+__all__ = ["Curvature"]
+
+
+class Curvature:
+    """Change of the gradient of the score's norm over a step of ``radius`` noise levels, without unit.
+
+    Args:
+        timesteps: where it is measured.
+        radius: length of the step, in units of s_t.
+
+    Raises:
+        InputError: no timesteps, one below 0, or a radius that is not positive.
+    """
+
+    name = "curvature"
+
+    def __init__(self, timesteps: Sequence[int] = (3, 5, 7, 10), radius: float = 1.0) -> None:
+        if not radius > 0:
+            raise InputError(f"radius: {radius} must be > 0 (in units of the noise level)")
+        self.timesteps, self.radius = chosen_timesteps(timesteps), radius
+
+    @property
+    def nfe(self) -> int:
+        return 2 * GRADIENT_NFE * len(self.timesteps)
+
+    def check(self, schedule: Schedule) -> None:
+        check_timesteps(self.timesteps, schedule)
+
+    @torch.no_grad()  # of the weights; torch.func.grad takes its derivative all the same
+    def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for t in self.timesteps:
+            a, s = denoiser.schedule.level(t)
+
+            def norms(z: Tensor, t: int = t) -> Tensor:
+                # samples do not see each other: the gradient of the sum holds each one's own
+                return denoiser.eps(z, t, **condition).flatten(1).norm(dim=1).sum()
+
+            gradient = torch.func.grad(norms)
+            x_t = a * x
+            here = gradient(x_t)
+            length = here.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+            step = self.radius * s * here / length.reshape(-1, *[1] * (x.ndim - 1))
+            bend = gradient(x_t + step) - here
+            total += s * bend.to(torch.float64).flatten(1).norm(dim=1)
+        return as_scores(total / len(self.timesteps), x)

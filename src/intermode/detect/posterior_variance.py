@@ -1,0 +1,123 @@
+r"""Posterior variance: how uncertain the data behind a sample is, from the denoiser's Jacobian.
+
+.. math::
+    \mathrm{Cov}[x_0 \mid x_t] = \frac{s_t^2}{a_t} \frac{\partial \hat x_0}{\partial x_t}(x_t, t)
+
+Tweedie's formula of second order (Efron 2011; for denoisers Meng et al. 2021), exact where :math:`\hat x_0` is the
+posterior mean. Between two modes the posterior has both in it and its variance is large. The score is the trace or the
+largest eigenvalue of that covariance at :math:`x_t = a_t x`, the sample without noise, mean over timesteps.
+
+With as many probes as dimensions, or more, the Jacobian is computed whole, one Jacobian-vector product for each unit
+vector. With fewer, the trace is Hutchinson's estimate :math:`\frac1n \sum_k v_k^\top J v_k` with random signs v, whose
+variance is :math:`\frac2n \sum_{i \ne j} J_{ij}^2` for a symmetric J, and the eigenvalue is the Rayleigh quotient after
+that many products of the power iteration, which approaches it from below. A learned denoiser's Jacobian is not quite
+symmetric; the eigenvalue is that of its symmetric part where it is computed whole.
+
+The identity is old, its use as a score of hallucinations is ours; EigenScore (Shoushtari et al. 2025) uses the spectrum
+to find out-of-distribution data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from intermode.denoiser import Denoiser
+from intermode.detect import JVP_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.errors import InputError
+from intermode.schedule import Schedule
+
+__all__ = ["PosteriorVariance"]
+
+
+class PosteriorVariance:
+    """Trace or largest eigenvalue of Cov[x_0 | x_t = a_t x], in squared units of the data.
+
+    Args:
+        statistic: ``trace`` or ``largest``.
+        timesteps: where s_t is about the distance of a mode's edge to the next one's.
+        probes: Jacobian-vector products at each timestep; exact from the number of dimensions on.
+
+    Raises:
+        InputError: an unknown statistic, no timesteps, one below 0, or no probes.
+    """
+
+    def __init__(
+        self,
+        statistic: Literal["trace", "largest"] = "trace",
+        timesteps: Sequence[int] = (3, 5, 7, 10),
+        probes: int = 8,
+    ) -> None:
+        if statistic not in ("trace", "largest"):
+            raise InputError(f"statistic: unknown {statistic!r}; choose trace or largest")
+        if probes < 1:
+            raise InputError(f"probes: {probes} must be at least 1")
+        self.statistic, self.timesteps, self.probes = statistic, chosen_timesteps(timesteps), probes
+        self.name = "posterior-variance" if statistic == "trace" else "posterior-variance-largest"
+
+    @property
+    def nfe(self) -> int:
+        return JVP_NFE * self.probes * len(self.timesteps)
+
+    def check(self, schedule: Schedule) -> None:
+        check_timesteps(self.timesteps, schedule)
+
+    @torch.no_grad()
+    def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for t in self.timesteps:
+            a, s = denoiser.schedule.level(t)
+            x_t = a * x
+
+            def product(v: Tensor, x_t: Tensor = x_t, t: int = t) -> Tensor:
+                return jacobian_product(denoiser, x_t, t, v.to(x_t.dtype), condition)
+
+            if x[0].numel() <= self.probes:
+                value = _exact(product, x, self.statistic)
+            elif self.statistic == "trace":
+                value = _hutchinson(product, noise, self.probes)
+            else:
+                value = _power_iteration(product, noise, self.probes)
+            total += s**2 / a * value
+        return as_scores(total / len(self.timesteps), x)
+
+
+def jacobian_product(denoiser: Denoiser, x_t: Tensor, t: int, v: Tensor, condition: dict[str, Any]) -> Tensor:
+    """(B, ...) the Jacobian of x0_hat at (x_t, t) times v, both (B, ...), of every sample by itself."""
+    # the fused kernels of attention have no forward-mode derivative
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        return torch.func.jvp(lambda z: denoiser(z, t, **condition), (x_t,), (v,))[1]
+
+
+def _dot(v: Tensor, w: Tensor) -> Tensor:
+    return (v.to(torch.float64) * w.to(torch.float64)).flatten(1).sum(1)
+
+
+def _exact(product: Callable[[Tensor], Tensor], x: Tensor, statistic: str) -> Tensor:
+    size = x[0].numel()
+    unit = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *x.shape[1:])
+    columns = [product(direction.expand_as(x)).to(torch.float64).flatten(1) for direction in unit]
+    jacobian = torch.stack(columns, dim=2)
+    if statistic == "trace":
+        return jacobian.diagonal(dim1=1, dim2=2).sum(1)
+    finite = torch.isfinite(jacobian).flatten(1).all(1)
+    # the decomposition refuses what is not finite: those rows are left out and marked
+    symmetric = torch.where(finite[:, None, None], (jacobian + jacobian.mT) / 2, 0.0)
+    return torch.where(finite, torch.linalg.eigvalsh(symmetric)[:, -1], torch.nan)
+
+
+def _hutchinson(product: Callable[[Tensor], Tensor], noise: Callable[[], Tensor], probes: int) -> Tensor:
+    signs = (torch.where(noise() < 0, -1.0, 1.0) for _ in range(probes))
+    return torch.stack([_dot(v, product(v)) for v in signs]).mean(0)
+
+
+def _power_iteration(product: Callable[[Tensor], Tensor], noise: Callable[[], Tensor], probes: int) -> Tensor:
+    w, value = noise(), torch.empty(0)
+    for _ in range(probes):
+        v = w / w.flatten(1).norm(dim=1).clamp(min=torch.finfo(w.dtype).tiny).reshape(-1, *[1] * (w.ndim - 1))
+        w = product(v)
+        value = _dot(v, w)
+    return value
