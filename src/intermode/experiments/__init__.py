@@ -86,6 +86,12 @@ EXPERIMENTS = {
         "Training on one's own images: hallucinations multiply, and how filtering slows it",
         {"smoke": "30 s", "quick": "50 min", "paper": "~40 h, GPU"},
     ),
+    "bench": Experiment(
+        "bench",
+        "–",
+        "Which detector is best: all of them on the same samples, where the truth is known",
+        {"smoke": "20 s", "quick": "25 min", "paper": "~10 h"},
+    ),
 }
 
 
