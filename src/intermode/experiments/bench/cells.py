@@ -110,6 +110,5 @@ def auroc(scores: np.ndarray, bad: np.ndarray) -> float:
 
 def ranks_within(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """The share of the reference below each score, 0..1."""
-    ordered = np.sort(np.nan_to_num(reference, nan=np.inf))
-    s = np.nan_to_num(scores, nan=np.inf)
+    ordered, s = np.sort(finite(reference)), finite(scores)
     return (np.searchsorted(ordered, s, "left") + np.searchsorted(ordered, s, "right")) / (2 * len(ordered))
