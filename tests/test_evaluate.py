@@ -14,12 +14,12 @@ from intermode.threshold import labelled
 
 def brute_force(scores, bad):
     """Tries every threshold: keep what is at most tau."""
-    best = {"kept_at_95_removed": 0.0, "removed_at_95_kept": 0.0, "removed_at_98_kept": 0.0}
+    best = {"kept_at_95_removed": 0.0, "removed_at_95_kept": 0.0, "removed_at_98_kept": 0.0, "removed_at_99_kept": 0.0}
     for tau in [-np.inf, *np.unique(scores)]:
         kept, removed = np.mean(scores[~bad] <= tau), np.mean(scores[bad] > tau)
         if removed >= 0.95 - 1e-12:
             best["kept_at_95_removed"] = max(best["kept_at_95_removed"], kept)
-        for target in (95, 98):
+        for target in (95, 98, 99):
             if kept >= target / 100 - 1e-12:
                 name = f"removed_at_{target}_kept"
                 best[name] = max(best[name], removed)

@@ -47,6 +47,7 @@ commands:
   score       score finished samples, wherever they come from
   filter      keep the samples under a threshold
   report      write a run's report again
+  bench       compare all detectors on the same samples, where the truth is known
 
 intermode COMMAND --help explains a command."""
 
@@ -574,6 +575,11 @@ def _use_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
+def _bench(args: Sequence[str]) -> None:
+    """The benchmark is an experiment like the others, under a shorter name."""
+    _reproduce(["bench", *args])
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list": _list,
     "data": _data,
@@ -583,6 +589,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "score": _score,
     "filter": _filter,
     "report": _report,
+    "bench": _bench,
 }
 
 

@@ -132,17 +132,19 @@ class Detection:
     Attributes:
         auroc: 0.5 is chance, 1 perfect.
         kept_at_95_removed: in-support share kept when 95 % of the hallucinations are removed.
-        removed_at_95_kept, removed_at_98_kept: share of hallucinations removed when 95 % (98 %) are kept.
+        removed_at_95_kept, removed_at_98_kept, removed_at_99_kept: share of hallucinations removed when 95 % (98 %,
+            99 %) are kept.
     """
 
     auroc: Estimate
     kept_at_95_removed: Estimate
     removed_at_95_kept: Estimate
     removed_at_98_kept: Estimate
+    removed_at_99_kept: Estimate
 
 
 def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndarray:
-    """The four statistics of many resamples at once.
+    """The statistics of many resamples at once.
 
     Args:
         bad: (R, P) how often each of the P distinct hallucinated scores was drawn, in rising order.
@@ -151,7 +153,7 @@ def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndar
         tied: (R, P) how many in-support scores equal hallucinated score p.
 
     Returns:
-        (R, 4): auroc, kept at 95 % removed, removed at 95 % kept, removed at 98 % kept.
+        (R, 5): auroc, kept at 95 % removed, removed at 95 %, 98 % and 99 % kept.
     """
     bads = bad.sum(1)
     goods = below.sum(1) + tied.sum(1)
@@ -162,7 +164,7 @@ def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndar
     p = (from_here >= np.ceil(0.95 * bads - 1e-9)[:, None]).sum(1) - 1
     kept = under[np.arange(len(p)), p] / goods
     columns = [auroc, kept]
-    for kept_share in (0.95, 0.98):
+    for kept_share in (0.95, 0.98, 0.99):
         # the threshold is the smallest score that keeps enough; a hallucination goes if strictly over it
         need = np.ceil(kept_share * goods - 1e-9)[:, None]
         removed = (bad * (under >= need)).sum(1)
@@ -208,7 +210,7 @@ def detection(scores: np.ndarray, hallucinated: np.ndarray, *, seed: int = 0, re
         drawn.append(_statistics(bads, goods[:, : len(below)], goods[:, len(below) :]))
     lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
     estimates = [Estimate(float(v), float(lo), float(hi)) for v, lo, hi in zip(point, lows, highs, strict=True)]
-    for column, total in ((1, len(good)), (2, int(bad.sum())), (3, int(bad.sum()))):
+    for column, total in ((1, len(good)), *((k, int(bad.sum())) for k in (2, 3, 4))):
         if point[column] in (0.0, 1.0):
             # every resample agrees and the bootstrap's interval has no width: Wilson's says more
             estimates[column] = share(round(point[column] * total), total)

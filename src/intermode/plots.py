@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Band",
     "Box",
+    "cost_quality",
     "curves",
     "fields",
     "film_strips",
     "image_panels",
     "log_density",
     "loss",
+    "roc",
     "scatter",
     "scatter_panels",
     "score_histogram",
@@ -363,4 +366,48 @@ def film_strips(
                 inside = window[0] <= t <= window[1]
                 axes.set_title(f"$t={t}$", fontsize=7, fontweight="bold" if inside else None)
         all_axes[row * len(timesteps)].set_ylabel(title, fontsize=7)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def roc(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> None:
+    """A panel for each target: share of hallucinations removed against share of the others lost, for each detector.
+
+    Args:
+        curves: by target, then by detector, (lost, removed), both rising.
+    """
+    columns = min(len(curves), 3)
+    rows = -(-len(curves) // columns)
+    figure, all_axes = _figure(2.7 * columns, 2.6 * rows, columns, rows, sharey=True)
+    names = sorted({name for by_name in curves.values() for name in by_name})
+    colours = {name: colormaps["tab10"](k % 10) for k, name in enumerate(names)}
+    styles = {name: ("-", "--")[k // 10 % 2] for k, name in enumerate(names)}
+    for axes in all_axes[len(curves) :]:
+        axes.set_axis_off()
+    for axes, (title, by_name) in zip(all_axes, curves.items(), strict=False):
+        for name, (lost, removed) in by_name.items():
+            axes.step(lost, removed, where="post", color=colours[name], ls=styles[name], lw=1.2)
+        axes.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.02), xlabel="others lost")
+        axes.set_title(title, fontsize=8)
+    all_axes[0].set_ylabel("hallucinations removed")
+    handles = [Line2D([], [], color=colours[name], ls=styles[name], label=name) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 5), fontsize=7)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def cost_quality(path: Path, points: Mapping[str, Mapping[str, tuple[float, float]]]) -> None:
+    """A panel for each target: 1 - AUROC against network evaluations, a labelled point for each detector."""
+    columns = min(len(points), 2)
+    rows = -(-len(points) // columns)
+    figure, all_axes = _figure(3.6 * columns, 2.9 * rows, columns, rows)
+    for axes in all_axes[len(points) :]:
+        axes.set_axis_off()
+    for axes, (title, by_name) in zip(all_axes, points.items(), strict=False):
+        for name, (cost, missed) in by_name.items():
+            at = (max(cost, 0.5), max(missed, 1e-5))
+            axes.plot(*at, "o", ms=3.5, color=RED if name.startswith("hal") else BLUE)
+            axes.annotate(name, at, xytext=(3, 2), textcoords="offset points", fontsize=5.5)
+        axes.set(xscale="log", yscale="log", xlabel="network evaluations (0 drawn at 0.5)", ylabel="1 - AUROC")
+        axes.set_title(title, fontsize=8)
     _save(figure, path)

@@ -62,6 +62,14 @@ def _words(flag: str, value: Any) -> list[str]:
     return [flag, *(",".join(map(str, v)) if isinstance(v, list) else str(v) for v in value)]
 
 
+def leaderboard(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a comparison by model, the best AUROC first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: -row["auroc"]):
+        found.setdefault(f"{row['target']} ({row['model']})", []).append(row)
+    return dict(sorted(found.items()))
+
+
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` of a finished run and return its path.
 
@@ -87,7 +95,12 @@ def write_report(folder: Path) -> Path:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
     environment.filters |= {"interval": interval, "number": number}
     page = environment.get_template("report_template.html").render(
-        m=metrics, entry=find(metrics["experiment"]), tiers=TIERS, images=images, command=command(metrics)
+        m=metrics,
+        entry=find(metrics["experiment"]),
+        tiers=TIERS,
+        images=images,
+        command=command(metrics),
+        leaderboard=leaderboard(metrics.get("rows", [])),
     )
     path = folder / "report.html"
     write_text(path, page)

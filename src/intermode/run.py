@@ -72,6 +72,7 @@ class Results:
         series: the tables behind curves.
         figures: caption of each figure, in the order of the report.
         notes: findings in words, made from the numbers.
+        rows: of a table that compares many things, each with the same keys.
     """
 
     values: dict[str, float | int | None] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Results:
     series: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
@@ -170,6 +172,7 @@ class Run:
             "series": results.series,
             "figures": results.figures,
             "notes": results.notes,
+            **({"rows": results.rows} if results.rows else {}),
         }
         write_json(earlier, metrics)
         (self.path / "wall.json").unlink(missing_ok=True)

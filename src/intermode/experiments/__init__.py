@@ -92,6 +92,12 @@ EXPERIMENTS = {
         "Real digits: what filtering after the fact does to collapse, where nobody can label a hallucination",
         {"smoke": "40 s", "quick": "40 min", "paper": "~60 h, GPU"},
     ),
+    "bench": Experiment(
+        "bench",
+        "–",
+        "Which detector is best: all of them on the same samples, where the truth is known",
+        {"smoke": "20 s", "quick": "25 min", "paper": "~10 h"},
+    ),
 }
 
 

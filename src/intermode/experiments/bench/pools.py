@@ -1,0 +1,222 @@
+r"""What the benchmark's detectors look at: samples of one model, labelled, with Hal of their trajectories.
+
+Hallucinations of a well-trained model are rare, so many samples are drawn, and all hallucinations (up to a limit)
+are kept with a random part of the others. AUROC and shares within a class do not depend on how many of each class
+are kept; the average precision does, and is that of the kept mixture.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from intermode.bundle import load_model, shipped
+from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
+from intermode.detect.hal import Hal
+from intermode.detect.registry import Setting
+from intermode.experiments.model import fit
+from intermode.experiments.windows import detectors
+from intermode.files import load_tensors, save_tensors
+from intermode.generate import Plan, generate
+from intermode.noise import draws
+from intermode.progress import Progress
+from intermode.sampler import Ancestral
+from intermode.schedule import Schedule, cosine, linear
+from intermode.targets.gaussian import GaussianMixture, line
+from intermode.targets.lattice import diamond, grid
+from intermode.targets.shapes import Shapes
+from intermode.train import TrainConfig
+
+__all__ = ["CHAIN", "SOURCES", "Pool", "Source", "make_pool"]
+
+CHAIN = 1000
+"""Steps of the chain that costs are compared with, T of the paper's Gaussians and shapes."""
+REAL = 6000
+"""Samples of the data: a third each for fitting detectors, for conformal thresholds, and for checking them."""
+LOW_WINDOWS = ((0, 3), (0, 5), (0, 8), (0, 10), (0, 12), (0, 15), (0, 19), (0, 30))
+IMAGE_WINDOWS = (
+    (0, 100),
+    (50, 150),
+    (100, 300),
+    (200, 400),
+    (300, 500),
+    (400, 600),
+    (500, 700),
+    (600, 800),
+    (700, 850),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A target with one model of it.
+
+    Attributes:
+        target: name of the target.
+        model: ``well`` (the shipped one) or ``under`` (trained for ``steps`` only).
+        kind: which data: gaussian-1d, grid, diamond or shapes.
+        label: which label counts: hallucinated (off the support) or duplicate (the paper's, for shapes).
+        steps: optimiser steps of an undertrained model.
+        draw: share of the config's ``draw`` that is enough here.
+    """
+
+    target: str
+    model: str
+    kind: str
+    label: str = "hallucinated"
+    steps: int = 0
+    draw: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}-{self.model}"
+
+    @property
+    def image(self) -> bool:
+        return self.kind == "shapes"
+
+    @property
+    def data(self) -> GaussianMixture | Shapes:
+        if self.kind == "shapes":
+            return Shapes()
+        return {"gaussian-1d": lambda: line([1, 2, 3]), "grid": grid, "diamond": diamond}[self.kind]()
+
+    @property
+    def schedule(self) -> Schedule:
+        return cosine(1000) if self.image else linear(1000, 0.001, 0.2)
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """Of Hal, that are compared."""
+        return IMAGE_WINDOWS if self.image else LOW_WINDOWS
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("gaussian-1d", "well", "gaussian-1d"),
+        Source("gaussian-1d", "under", "gaussian-1d", steps=400, draw=0.05),
+        Source("grid", "well", "grid", draw=0.2),
+        Source("grid", "under", "grid", steps=3000, draw=0.02),
+        Source("diamond", "well", "diamond", draw=0.2),
+        Source("shapes", "well", "shapes", "duplicate"),
+        Source("shapes-off-support", "well", "shapes"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Kept samples of one model.
+
+    Attributes:
+        source: where they come from.
+        denoiser: the model.
+        x: (n, *shape).
+        bad: (n,) bool.
+        hal: (n,) scores by window, from the trajectories.
+        real: (REAL, *shape) data that no model was trained on.
+        evaluation_s: seconds for one network evaluation of one sample.
+    """
+
+    source: Source
+    denoiser: NetworkDenoiser
+    x: Tensor
+    bad: np.ndarray
+    hal: dict[str, np.ndarray]
+    real: Tensor
+    evaluation_s: float
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(tuple(self.x.shape[1:]), self.source.data)
+
+
+def make_pool(source: Source, config: Any, folder: Path, progress: Progress) -> Pool:
+    """Draw and label, or read what was drawn.
+
+    Args:
+        source: which.
+        config: the benchmark's.
+        folder: of this pool.
+        progress: shown to the user.
+    """
+    denoiser = _model(source, config, folder, progress)
+    file = folder / "pool.safetensors"
+    if not file.exists():
+        _draw(source, config, denoiser, folder, progress)
+    tensors, metadata = load_tensors(file)
+    hal = {name: v.numpy() for name, v in tensors.items() if name.startswith("hal-")}
+    real = source.data.sample(REAL, config.seed + 7)
+    bad = tensors["bad"].numpy()
+    return Pool(source, denoiser, tensors["x"], bad, hal, real, float(metadata["evaluation_s"]))
+
+
+def _model(source: Source, config: Any, folder: Path, progress: Progress) -> NetworkDenoiser:
+    if source.model == "well":
+        return load_model(shipped(source.kind, source.schedule, source.kind))
+    data = source.data.sample(50_000, config.seed)
+    network = {"kind": "mlp", "dimensions": data.shape[1]}
+    training = TrainConfig(steps=max(round(source.steps * config.undertraining), 1), batch=1000, seed=config.seed)
+    place = folder / "model"
+    return fit(
+        place, network, source.schedule, data, training, target=source.kind, threads=config.threads, progress=progress
+    ).denoiser
+
+
+def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, progress: Progress) -> None:
+    if source.image:
+        sampler = Ancestral("small", config.image_steps)
+        plan = Plan(config.images, source.data.shape, config.seed + 1, 32)
+        sampled: Any = denoiser
+    else:
+        sampler = Ancestral("large")
+        plan = Plan(max(int(config.draw * source.draw), 100), (denoiser.shape[0],), config.seed + 1)
+        sampled = TabulatedDenoiser(denoiser, -5.5, 5.5, points=4096)
+        if denoiser.shape[0] == 2:
+            sampled = TabulatedDenoiser(denoiser, -5.5, 5.5, points=96, dimensions=2, begin=60)
+        sampled.prepare(sampler.timesteps(source.schedule), device="cpu", progress=progress)
+    visited = sampler.timesteps(source.schedule)
+    windows = [w for w in source.windows if sum(w[0] <= t <= w[1] for t in visited) >= 2]
+    watching: list[Hal] = detectors(windows, len(source.schedule))
+    generated = generate(sampled, sampler, plan, watching, folder=folder / "drawn", progress=progress)
+    labels = source.data.label(generated.samples)
+    bad = np.asarray(getattr(labels, source.label))
+    keep = _choose(bad, config)
+    tensors = {"x": generated.samples[keep], "bad": torch.from_numpy(bad[keep])}
+    tensors |= {name: torch.from_numpy(score[keep]) for name, score in generated.scores.items()}
+    metadata = {
+        "drawn": str(len(bad)),
+        "hallucinated": str(int(bad.sum())),
+        "evaluation_s": repr(_evaluation_seconds(denoiser, source)),
+    }
+    save_tensors(folder / "pool.safetensors", tensors, metadata)
+
+
+def _choose(bad: np.ndarray, config: Any) -> np.ndarray:
+    """Rows kept, in a random order, so that halves by turns are alike."""
+    rng = draws(config.seed, "select")
+    parts = [
+        rng.permutation(np.flatnonzero(mask))[:limit]
+        for mask, limit in ((bad, config.hallucinated), (~bad, config.in_support))
+    ]
+    return rng.permutation(np.concatenate(parts))
+
+
+def _evaluation_seconds(denoiser: NetworkDenoiser, source: Source) -> float:
+    """Of one sample in one network evaluation as samplers do it: a large batch at one timestep."""
+    batch = 32 if source.image else 16384
+    x = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    times = []
+    with torch.no_grad():
+        for _ in range(5):
+            begin = time.perf_counter()
+            denoiser(x, 10)
+            times.append(time.perf_counter() - begin)
+    return float(np.median(times)) / batch
