@@ -132,7 +132,7 @@ def test_version_and_help_succeed(done, here):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["trian"], "command: unknown 'trian'; did you mean train? (choose from list, reproduce, train,"),
+        (["trian"], "command: unknown 'trian'; did you mean train? (choose from list, data, reproduce, train,"),
         (["reproduce", "gaussian1d"], "experiment: unknown 'gaussian1d'; did you mean gaussian-1d? (choose from"),
         (["reproduce", "--tier", "smoke", "gaussian-1d"], "experiment: must come before --tier"),
         (
