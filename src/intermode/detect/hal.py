@@ -63,9 +63,7 @@ class Hal:
         name: of the score, where several windows are watched at once.
     """
 
-    def __init__(
-        self, low: int = 0, high: int = 15, *, window: StepWindow | None = None, name: str = "hal"
-    ) -> None:
+    def __init__(self, low: int = 0, high: int = 15, *, window: StepWindow | None = None, name: str = "hal") -> None:
         self.window: StepWindow = window or Window(low, high)
         self.name = name
         self._shape: tuple[int, ...] = ()

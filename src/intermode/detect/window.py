@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from intermode.errors import InputError
 
-__all__ = ["IMAGE_WINDOW", "SNR", "Fraction", "Levels", "Place", "StepWindow", "Window"]
+__all__ = ["IMAGE_WINDOW", "SNR", "Fraction", "Levels", "Place", "StepWindow", "Window", "places"]
 
 
 class Levels(Protocol):
@@ -63,14 +63,16 @@ class StepWindow(Protocol):
         """Raise InputError unless at least two of the visited timesteps fall in the window."""
 
 
-class _Planned(NamedTuple):
+@dataclass(frozen=True)
+class _Planned:
     index: int
     t: int
     steps: int
     level: tuple[float, float]
 
 
-def _planned(schedule: Levels, timesteps: Sequence[int]) -> Iterator[_Planned]:
+def places(schedule: Levels, timesteps: Sequence[int]) -> Iterator[Place]:
+    """The places of steps to come."""
     for index, t in enumerate(timesteps):
         yield _Planned(index, t, len(timesteps), schedule.level(t))
 
@@ -143,7 +145,7 @@ class Fraction:
 
     def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise unless at least two of the visited timesteps fall in the window."""
-        _need_two(self, sum(map(self.holds, _planned(schedule, timesteps))), timesteps)
+        _need_two(self, sum(map(self.holds, places(schedule, timesteps))), timesteps)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class SNR:
 
     def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise unless at least two of the visited timesteps fall in the window."""
-        _need_two(self, sum(map(self.holds, _planned(schedule, timesteps))), timesteps)
+        _need_two(self, sum(map(self.holds, places(schedule, timesteps))), timesteps)
 
 
 IMAGE_WINDOW = SNR(0.05, 0.25)
