@@ -31,8 +31,9 @@ class AzulaDenoiser(Denoiser):
 
     def __init__(self, denoiser: Any, timesteps: int = 1000) -> None:
         self.denoiser = denoiser
-        self._times = torch.arange(1, timesteps + 1, dtype=torch.float64) / timesteps
-        signal, noise = (level.expand(timesteps).cpu().numpy() for level in denoiser.schedule(self._times))
+        times = torch.arange(1, timesteps + 1, dtype=torch.float64) / timesteps
+        self._times = torch.cat([times, torch.zeros(1)])  # CLEAN, -1, comes last
+        signal, noise = (level.expand(timesteps).cpu().numpy() for level in denoiser.schedule(times))
         self.schedule = Schedule(signal, noise)
         self.schedule.check_float32()
         self._parameter = next(iter(denoiser.parameters()), None) if hasattr(denoiser, "parameters") else None

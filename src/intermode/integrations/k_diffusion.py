@@ -9,7 +9,8 @@ Its samplers call ``callback`` once a step, before they move, with a dict of ``x
 
     callback = Callback([Hal(window=IMAGE_WINDOW)], sigmas)
     x = k_diffusion.sampling.sample_euler(model, x, sigmas, callback=callback)
-    scores = callback.finish(x)
+    callback.finish(x)
+    scores = callback.scores["hal"]
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["Callback"]
 
 
 class Callback:
-    """A k-diffusion callback that shows steps to detectors, for one call of a sampler and then the next.
+    """A k-diffusion callback that shows steps to detectors, in one call of a sampler and then the next.
 
     Args:
         detectors: trajectory detectors; each name must be used once. Windows are fractions or signal-to-noise
@@ -75,8 +76,8 @@ class Callback:
             self._recorder.update(replace(self._pending, x_next=x_next))
         self._pending = None
 
-    def finish(self, x: Tensor) -> dict[str, np.ndarray]:
-        """End the trajectory, with what the sampler returned: a (B,) float64 array for each detector.
+    def finish(self, x: Tensor) -> None:
+        """End the trajectory with what the sampler returned, (B, ...): its scores become rows.
 
         Raises:
             InputError: the sampler has not called back for every step.
@@ -84,11 +85,13 @@ class Callback:
         if self._pending is None or self._pending.index != self._steps - 1:
             raise InputError(f"callback: the sampler has not called back for the last of {self._steps} steps")
         self._complete(x * _level(self._sigmas[-1])[0])
-        self._recorder.clear()
         self._recorder.finish()
-        scores = self._recorder.scores
         self._begin()
-        return scores
+
+    @property
+    def scores(self) -> dict[str, np.ndarray]:
+        """A (n,) float64 array for each detector, the rows of all finished trajectories in order."""
+        return self._recorder.scores
 
 
 def _level(sigma: float) -> tuple[float, float]:

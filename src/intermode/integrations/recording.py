@@ -79,7 +79,11 @@ class Recorder:
         self._started = True
 
     def finish(self) -> None:
-        """End the trajectory: its scores become rows."""
+        """End the trajectory: its scores become rows.
+
+        Raises:
+            InputError: a detector that cannot score what it was shown.
+        """
         scores = {detector.name: detector.score().cpu().numpy() for detector in self.detectors}  # all or none
         for name, score in scores.items():
             self._rows[name].append(score)
