@@ -268,9 +268,9 @@ def test_timesteps_are_the_schedulers_or_refused(number):
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(x, t)
         when = t[None] if case[0] == "DDPMWuerstchenScheduler" else t
-        with watch(SimpleNamespace(scheduler=scheduler), [Hal(window=Window(0, 2))]):
-            with pytest.raises(InputError, match="Fraction"):
-                scheduler.step(x, when, x)
+        watched = watch(SimpleNamespace(scheduler=scheduler), [Hal(window=Window(0, 2))])
+        with pytest.raises(InputError, match="Fraction"), watched:
+            scheduler.step(x, when, x)
 
 
 def exported():
@@ -331,9 +331,8 @@ def test_timesteps_of_each_token_are_refused():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(4)
     x = torch.randn(2, 5, 3)
-    with watch(SimpleNamespace(scheduler=scheduler), [Steps()]):
-        with pytest.raises(InputError, match="token"):
-            scheduler.step(x, scheduler.timesteps[0], x, per_token_timesteps=torch.full((2, 5), 900.0))
+    with pytest.raises(InputError, match="token"), watch(SimpleNamespace(scheduler=scheduler), [Steps()]):
+        scheduler.step(x, scheduler.timesteps[0], x, per_token_timesteps=torch.full((2, 5), 900.0))
 
 
 def test_noise_added_after_the_network_saw_the_sample_does_not_count():

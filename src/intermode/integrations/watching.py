@@ -276,7 +276,7 @@ class _Tap:
         self._watches: list[Watch] = []
         # pipelines ask which arguments step takes
         self.__signature__ = inspect.signature(type(scheduler).step)
-        self._arguments = inspect.signature(scheduler.step)
+        self._arguments = inspect.signature(MethodType(type(scheduler).step, scheduler))
 
     def __call__(self, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         if scheduler is not self.scheduler:
