@@ -21,8 +21,7 @@ from intermode.detect.hal import Hal
 from intermode.exact import off_support
 from intermode.generate import Plan, generate
 from intermode.integrations.watching import watch
-from intermode.networks.mlp import ResidualMLP
-from intermode.networks.mlp import sinusoidal
+from intermode.networks.mlp import ResidualMLP, sinusoidal
 from intermode.sampler import Ancestral
 from intermode.schedule import linear
 from intermode.targets.gaussian import line

@@ -153,7 +153,7 @@ class IdealDenoiser(torch.nn.Module):
 
     def forward(self, x_t, t, **condition):
         self.calls.append((t, condition))
-        alpha, sigma = (float(level) for level in self.schedule(t.double()))
+        alpha, sigma = (float(level) for level in self.schedule(t.double().reshape(-1)[0]))
         return SimpleNamespace(mean=MIXTURE.posterior_mean(x_t, alpha, sigma))
 
 
@@ -165,7 +165,7 @@ def test_an_azula_denoiser_is_a_denoiser():
         a, s = (float(level) for level in IdealDenoiser().schedule(torch.tensor((t + 1) / 50, dtype=torch.float64)))
         assert np.allclose(denoiser.schedule.level(t), (a, s))
         assert torch.allclose(denoiser(x, t), MIXTURE.posterior_mean(x, a, s), atol=1e-4)
-    assert torch.allclose(denoiser(x, torch.tensor(20)), denoiser(x, 20))
+    assert torch.allclose(denoiser(x, torch.full((6,), 20)), denoiser(x, 20))
     denoiser(x, 3, label=7)
     assert denoiser.denoiser.calls[-1][1] == {"label": 7}
 
@@ -210,7 +210,8 @@ def test_azula_itself(schedule):
     x = torch.randn(5, 2)
     for t in (0, 10, 19):
         time = torch.tensor((t + 1) / 20)
-        assert torch.allclose(denoiser(x, t), theirs(x, time).mean, rtol=1e-4, atol=1e-5)
+        for given in (t, torch.full((5,), t)):
+            assert torch.allclose(denoiser(x, given), theirs(x, time).mean, rtol=1e-4, atol=1e-5)
         assert np.allclose(denoiser.schedule.level(t), [float(level) for level in theirs.schedule(time)], rtol=1e-4)
     found = generate(denoiser, DDIM(), Plan(4, (2,), chunk=4), [Hal(window=Fraction(0, 1))])
     assert found.scores["hal"].shape == (4,)

@@ -237,27 +237,6 @@ def test_a_deep_copy_of_the_scheduler_steps_itself_unwatched():
     assert watched.scores["steps"].shape == (2,)
 
 
-@pytest.mark.parametrize("breaks", ["network", "detector"])
-def test_an_exception_puts_the_scheduler_back_and_keeps_finished_rows(breaks):
-    pipe = tiny.ddpm()
-    watched = intermode.watch(pipe, [Hal(window=ALL)] if breaks == "network" else [Failing()])
-    with pytest.raises(RuntimeError, match="broken"), watched:
-        if breaks == "network":
-            pipe(batch_size=2, num_inference_steps=4)
-            handle = pipe.unet.register_forward_hook(fail_at(2))
-        try:
-            pipe(num_inference_steps=4)
-        finally:
-            if breaks == "network":
-                handle.remove()
-    assert "step" not in vars(pipe.scheduler)
-    if breaks == "network":
-        assert watched.scores["hal"].shape == (2,)
-    else:
-        with pytest.raises(InputError, match="scores"):
-            _ = watched.scores
-
-
 def fail_at(call):
     calls = []
 
@@ -269,36 +248,61 @@ def fail_at(call):
     return hook
 
 
+@pytest.mark.parametrize(("broken_at", "detector"), [(6, Steps), (99, Failing)], ids=["network", "detector"])
+def test_an_exception_puts_the_scheduler_back_and_keeps_finished_rows(broken_at, detector):
+    pipe, finished = tiny.ddpm(), detector is Steps
+    pipe.unet.register_forward_hook(fail_at(broken_at))
+    watched = intermode.watch(pipe, [detector()])
+
+    def sample():
+        for size in (2, 3):
+            pipe(batch_size=size, num_inference_steps=4)
+
+    with pytest.raises(RuntimeError, match="broken"), watched:
+        sample()
+    assert "step" not in vars(pipe.scheduler)
+    if finished:
+        assert watched.scores["steps"].shape == (2,)
+    else:
+        with pytest.raises(InputError, match="scores"):
+            _ = watched.scores
+
+
 def test_a_call_that_was_cut_short_leaves_no_row_and_a_warning():
     pipe = tiny.ddpm()
-    with pytest.warns(UserWarning, match="1 of 4 steps"), intermode.watch(pipe, [Hal(window=ALL)]) as watched:
-        handle = pipe.unet.register_forward_hook(fail_at(2))
-        try:
-            pipe(batch_size=3, num_inference_steps=4)
-        except RuntimeError:
+    watched, fresh = (intermode.watch(pipe, [Hal(window=ALL)]) for _ in range(2))
+
+    def sample(broken):
+        if broken:
+            handle = pipe.unet.register_forward_hook(fail_at(2))
+            with pytest.raises(RuntimeError, match="broken"):
+                pipe(batch_size=3, num_inference_steps=4)
             handle.remove()
         pipe(batch_size=2, generator=seeded(0, 1), num_inference_steps=4)
-    expected = watched.scores["hal"]
-    assert expected.shape == (2,)
-    with intermode.watch(pipe, [Hal(window=ALL)]) as fresh:
-        pipe(batch_size=2, generator=seeded(0, 1), num_inference_steps=4)
-    assert np.array_equal(fresh.scores["hal"], expected)
+
+    with pytest.warns(UserWarning, match="1 of 4 steps"), watched:
+        sample(broken=True)
+    with fresh:
+        sample(broken=False)
+    assert watched.scores["hal"].shape == (2,)
+    assert np.array_equal(fresh.scores["hal"], watched.scores["hal"])
 
 
 def test_a_trajectory_that_starts_where_a_broken_one_stopped_is_another():
     """set_timesteps tells them apart, as in image-to-image with a low strength."""
-    scheduler = diffusers.EulerDiscreteScheduler()
-    recorded = Steps()
+    scheduler, recorded = diffusers.EulerDiscreteScheduler(), Steps()
     x = torch.randn(2, 1, 4, 4)
-    with (
-        pytest.warns(UserWarning, match="3 of 8 steps"),
-        intermode.watch(SimpleNamespace(scheduler=scheduler), [recorded]) as watched,
-    ):
-        for begin, end in ((0, 3), (3, 8)):
-            scheduler.set_timesteps(8)
-            scheduler.set_begin_index(begin)
-            for t in scheduler.timesteps[begin:end]:
-                scheduler.step(scheduler.scale_model_input(x, t), t, x)
+
+    def sample(begin, end):
+        scheduler.set_timesteps(8)
+        scheduler.set_begin_index(begin)
+        for t in scheduler.timesteps[begin:end]:
+            scheduler.step(scheduler.scale_model_input(x, t), t, x)
+
+    with intermode.watch(SimpleNamespace(scheduler=scheduler), [recorded]) as watched:
+        sample(0, 3)
+        with pytest.warns(UserWarning, match="3 of 8 steps"):
+            sample(3, 8)
     assert len(recorded.x0_hats) == 5
     assert watched.scores["steps"].shape == (2,)
 
