@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench keep ship results clean
+.PHONY: setup demo mnist lenet test test-all lint bench keep ship results docs clean
 
 setup: $(VENV)/.installed
 
@@ -39,6 +39,9 @@ ship: setup
 
 results: setup
 	$(BIN)/python benchmarks/results_table.py
+
+docs: setup
+	$(BIN)/python benchmarks/schedulers_table.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

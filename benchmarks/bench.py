@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -19,6 +20,7 @@ from intermode.denoiser import MixtureDenoiser, NetworkDenoiser, TabulatedDenois
 from intermode.detect.hal import Hal
 from intermode.exact import off_support
 from intermode.generate import Plan, generate
+from intermode.integrations.watching import watch
 from intermode.networks.mlp import ResidualMLP, sinusoidal
 from intermode.sampler import Ancestral
 from intermode.schedule import linear
@@ -96,6 +98,29 @@ def hal_overhead() -> tuple[str, str, float, str]:
     return "sampling 10,000 samples in 200 steps", "with Hal / without", with_hal / denoiser_only, "<= 1.03"
 
 
+def watch_overhead() -> tuple[str, str, float, str]:
+    network = UNet2DModel(
+        sample_size=32,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        add_attention=False,
+    )
+    pipe = DDIMPipeline(network.eval(), DDIMScheduler())
+    pipe.set_progress_bar_config(disable=True)
+
+    def sample() -> object:
+        return pipe(batch_size=4, num_inference_steps=20, output_type="np")
+
+    def watched() -> object:
+        with watch(pipe):
+            return sample()
+
+    pipe_only, with_watch = seconds(sample, watched)
+    return "U-Net pipeline, 4 images of 3×32×32 in 20 steps", "with watch / without", with_watch / pipe_only, "<= 1.03"
+
+
 def exact_time() -> tuple[str, str, float, str]:
     mixture, schedule = line((1, 2, 3)), linear()
     begin = time.perf_counter()
@@ -115,7 +140,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     table = Table("what", "ratio", "measured", "aim")
-    for measure in (tabulated, chunked_network, hal_overhead, exact_time):
+    for measure in (tabulated, chunked_network, hal_overhead, watch_overhead, exact_time):
         what, ratio, value, aim = measure()
         table.add_row(what, ratio, f"{value:.3g}", aim)
     Console(width=130).print(table)

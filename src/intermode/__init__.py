@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from intermode.bundle import load_model, save_model
     from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
     from intermode.detect.hal import Hal, HalRenoise
+    from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Window
     from intermode.distribution import frechet, neighbourhoods
     from intermode.errors import InputError
     from intermode.evaluate import detection
     from intermode.exact import off_support
     from intermode.generate import Plan, score
+    from intermode.integrations.watching import watch
     from intermode.networks import build
     from intermode.sampler import DDIM, Ancestral, Step
     from intermode.schedule import Schedule, cosine, linear
@@ -30,11 +32,13 @@ _HOME = {
     "bundle": ("load_model", "save_model"),
     "denoiser": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
     "detect.hal": ("Hal", "HalRenoise"),
+    "detect.window": ("IMAGE_WINDOW", "SNR", "Fraction", "Window"),
     "distribution": ("frechet", "neighbourhoods"),
     "errors": ("InputError",),
     "evaluate": ("detection",),
     "exact": ("off_support",),
     "generate": ("Plan", "score"),
+    "integrations.watching": ("watch",),
     "networks": ("build",),
     "sampler": ("DDIM", "Ancestral", "Step"),
     "schedule": ("Schedule", "cosine", "linear"),
@@ -46,8 +50,11 @@ _HOME = {
 
 __all__ = [
     "DDIM",
+    "IMAGE_WINDOW",
+    "SNR",
     "Ancestral",
     "Denoiser",
+    "Fraction",
     "GaussianMixture",
     "Hal",
     "HalRenoise",
@@ -61,6 +68,7 @@ __all__ = [
     "Threshold",
     "TrainConfig",
     "Trained",
+    "Window",
     "build",
     "conformal",
     "cosine",
@@ -77,6 +85,7 @@ __all__ = [
     "quantile",
     "save_model",
     "score",
+    "watch",
 ]
 
 

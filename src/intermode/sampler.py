@@ -45,6 +45,8 @@ class Step:
         x_t: (B, ...) before the step.
         x0_hat: (B, ...) the denoiser's prediction at (x_t, t), unclipped.
         x_next: (B, ...) after the step.
+        steps: of the whole trajectory, where that is known.
+        level: (a_t, s_t) of q(x_t | x_0), where that is known.
     """
 
     index: int
@@ -52,6 +54,8 @@ class Step:
     x_t: Tensor
     x0_hat: Tensor
     x_next: Tensor
+    steps: int | None = None
+    level: tuple[float, float] | None = None
 
 
 class Transition(NamedTuple):
@@ -90,7 +94,7 @@ def _reverse(
         x_next = torch.mul(x0_hat, c_0).add_(x_t, alpha=c_x)
         if std > 0:
             x_next.add_(noise(), alpha=std)
-        yield Step(index, t, x_t, x0_hat, x_next)
+        yield Step(index, t, x_t, x0_hat, x_next, len(visited), schedule.level(t))
         x_t = x_next
 
 

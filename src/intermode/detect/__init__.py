@@ -12,23 +12,27 @@ derivative counts as what it costs: a Jacobian-vector product (forward mode) as 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from intermode.denoiser import Denoiser
-from intermode.errors import InputError
+from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window
 from intermode.sampler import Step
 from intermode.schedule import Schedule
 
 __all__ = [
     "GRADIENT_NFE",
+    "IMAGE_WINDOW",
     "JVP_NFE",
+    "SNR",
     "Features",
     "FittedDetector",
+    "Fraction",
+    "Levels",
     "SampleDetector",
+    "StepWindow",
     "TrajectoryDetector",
     "Window",
     "as_scores",
@@ -48,36 +52,6 @@ Features = Callable[[Tensor], Tensor]
 """A feature extractor: samples (B, ...) to vectors (B, F)."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """The timesteps ``low .. high``, both included, as the paper writes them ("t = 0 to t = 15").
-
-    Raises:
-        InputError: an empty window, or one that starts below 0.
-    """
-
-    low: int
-    high: int
-
-    def __post_init__(self) -> None:
-        if self.low < 0 or self.high < self.low:
-            raise InputError(f"window: {self.low}..{self.high} is empty or starts below 0; need 0 <= low <= high")
-
-    def __contains__(self, t: int) -> bool:
-        return self.low <= t <= self.high
-
-    def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
-        """Raise unless the window lies in [0, T) and at least two visited timesteps fall in it."""
-        if self.high >= len(schedule):
-            raise InputError(f"window: {self.low}..{self.high} is not inside 0..{len(schedule) - 1}, the timesteps")
-        visited = sum(t in self for t in timesteps)
-        if visited < 2:
-            raise InputError(
-                f"window: {self.low}..{self.high} holds {visited} of the {len(timesteps)} visited timesteps; "
-                "a variance needs at least 2"
-            )
-
-
 class TrajectoryDetector(Protocol):
     """A fold over the steps of a batch."""
 
@@ -88,7 +62,7 @@ class TrajectoryDetector(Protocol):
     def description(self) -> str:
         """What tells this detector from others of its kind, for the record of a run."""
 
-    def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
+    def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise InputError if these visited timesteps cannot be scored."""
 
     def start(self, shape: Sequence[int]) -> None:

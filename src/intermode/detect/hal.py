@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from intermode.denoiser import Denoiser
-from intermode.detect import Window
 from intermode.detect.variance import RunningVariance
+from intermode.detect.window import Levels, StepWindow, Window
 from intermode.errors import InputError
 from intermode.sampler import Step
 from intermode.schedule import Schedule
@@ -34,21 +34,23 @@ class Hal:
     Args:
         low, high: the window of timesteps, both ends included. The paper: 0..15 for 1-D Gaussians, 0..8 for
             the 2-D grid, 700..850 for Simple Shapes.
+        window: another kind of window, instead of ``low`` and ``high``.
         name: of the score, where several windows are watched at once.
     """
 
     nfe = 0
 
-    def __init__(self, low: int = 0, high: int = 15, *, name: str = "hal") -> None:
-        self.window, self.name = Window(low, high), name
+    def __init__(self, low: int = 0, high: int = 15, *, window: StepWindow | None = None, name: str = "hal") -> None:
+        self.window: StepWindow = window or Window(low, high)
+        self.name = name
         self._shape: tuple[int, ...] = ()
         self._variance = RunningVariance()
 
     @property
     def description(self) -> str:
-        return f"hal {self.window.low}..{self.window.high}"
+        return f"hal {self.window}"
 
-    def check(self, schedule: Schedule, timesteps: Sequence[int]) -> None:
+    def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         self.window.check(schedule, timesteps)
 
     def start(self, shape: Sequence[int]) -> None:
@@ -56,14 +58,15 @@ class Hal:
         self._variance = RunningVariance()
 
     def update(self, step: Step) -> None:
-        if step.t in self.window:
+        if self.window.holds(step):
             if tuple(step.x0_hat.shape) != self._shape:
                 raise InputError(f"step: x0_hat has shape {tuple(step.x0_hat.shape)}, the batch {self._shape}")
             self._variance.add(step.x0_hat)
 
     def score(self) -> Tensor:
-        if self._variance.count == 0:
-            raise InputError(f"window: no step fell in {self.window.low}..{self.window.high}")
+        if self._variance.count < 2:
+            fell = "only one step" if self._variance.count else "no step"
+            raise InputError(f"window: {fell} fell in {self.window}; a variance needs at least 2")
         return self._variance.per_sample()
 
 
