@@ -158,6 +158,18 @@ def test_posterior_variance_is_the_mixtures(d):
         assert np.allclose(found, expected, rtol=1e-7), statistic
 
 
+@pytest.mark.parametrize("statistic", ["trace", "largest"])
+def test_a_jacobian_that_is_not_finite_is_most_suspect(statistic):
+    """The decomposition of a matrix of NaN would stop the whole batch."""
+    mixture = planar(3)
+    x, denoiser = near(mixture, 6), MixtureDenoiser(mixture, PAPER)
+    clean = score(PosteriorVariance(statistic, (5,), 3), denoiser, x, chunk=6)
+    x[2, 1] = torch.nan
+    found = score(PosteriorVariance(statistic, (5,), 3), denoiser, x, chunk=6)
+    assert np.flatnonzero(np.isinf(found)).tolist() == [2]
+    assert np.allclose(np.delete(found, 2), np.delete(clean, 2), rtol=1e-12)
+
+
 def test_hutchinson_is_within_its_standard_error():
     """100 probes in 6 dimensions; 30 points within 6 standard errors of the exact trace (false alarm under 1e-7)."""
     mixture, probes = planar(6), 100

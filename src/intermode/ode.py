@@ -7,6 +7,10 @@ r"""The deterministic path between data and noise: DDIM's steps (Song et al. 202
 for u < t this is DDIM at eta = 0, for u > t its inversion: both are Euler steps of the probability-flow ODE
 (Song et al. 2021b) in the coordinates x/a and s/a. Encoding starts at the first timestep with :math:`a_t x`, without
 noise, since at the data itself (s = 0) there is no step to make.
+
+Encoding is not the exact inverse of decoding. Between modes the map from noise to data is stretched, its inverse
+contracts, and explicit steps that are long against that do not follow: such a sample may be encoded as if it lay in a
+mode, and decode to there.
 """
 
 from __future__ import annotations
