@@ -19,6 +19,7 @@ from torch import Tensor
 
 from intermode.denoiser import Denoiser
 from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window
+from intermode.errors import InputError
 from intermode.sampler import Step
 from intermode.schedule import Schedule
 
