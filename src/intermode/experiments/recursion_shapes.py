@@ -5,7 +5,7 @@ Hal (``hal``). Measured of every generation's pool, by the oracle: the share of 
 kind (the paper's label) and the share off the support.
 
 The quick tier is a smaller problem: every generation starts from the weights of the shipped model and is tuned to
-its data in 800 steps, on 512 images, sampled in 50 steps; so generation 0 is the shipped model, tuned to 512 real
+its data in 600 steps, on 512 images, sampled in 50 steps; so generation 0 is the shipped model, tuned to 512 real
 images. Ratios of shares have the interval of drawing the samples; seeds are pooled.
 """
 
@@ -64,9 +64,9 @@ class Config(ImageModelConfig):
     window: tuple[int, int] = (700, 850)
     fresh: float = 0.0
     accumulate: bool = False
-    workers: int = 2
+    workers: int = 3
     train_size: int = 512
-    steps: int = 800
+    steps: int = 600
     learning_rate: float = 5e-4
     ema: float = 0.99
     sampling_steps: int = 50

@@ -42,7 +42,8 @@ class Config:
         images: images drawn.
         image_steps: respaced steps of the chain that draws them.
         hallucinated: most hallucinations that are kept of a model.
-        in_support: most other samples that are kept.
+        in_support: most other samples that are kept ...
+        images_kept: ... and most other images.
         fitting: samples of the data that detectors are fitted on.
         undertraining: steps of the undertrained models, times this.
         seed: of everything.
@@ -58,6 +59,7 @@ class Config:
     image_steps: int = 50
     hallucinated: int = 500
     in_support: int = 2000
+    images_kept: int = 300
     fitting: int = 2000
     undertraining: float = 1.0
     seed: int = 0
@@ -75,7 +77,7 @@ class Config:
                 raise InputError(f"{name}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
             if not chosen or len(set(chosen)) < len(chosen):
                 raise InputError(f"{name}: {' '.join(chosen) or 'none'}; each at most once, and at least one")
-        for name in ("draw", "images", "hallucinated", "in_support", "fitting", "workers", "threads"):
+        for name in ("draw", "images", "hallucinated", "in_support", "images_kept", "fitting", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
         if not self.undertraining > 0:
@@ -97,7 +99,7 @@ TIERS = {
     ),
     "quick": Config(),
     "paper": Config(
-        draw=20_000_000, images=7500, image_steps=250, hallucinated=5000, in_support=20_000, fitting=20_000
+        draw=20_000_000, images=7500, image_steps=250, hallucinated=5000, in_support=20_000, images_kept=5000
     ),
 }
 
@@ -105,15 +107,20 @@ TIERS = {
 def run(run: Run, config: Config) -> Results:
     """All cells, then the leaderboard; see the module's docstring."""
     torch.set_num_threads(config.threads)
-    jobs: list[Any] = [(config, run.path, source, None) for source in config.targets]
+    # what is drawn once for several labels is drawn before the others look at it
+    first = {SOURCES[source].drawing: source for source in reversed(config.targets)}
+    later = [source for source in config.targets if source not in first.values()]
 
     def finished() -> int:
         return sum(1 for _ in run.path.glob("*/pool.safetensors")) + sum(1 for _ in run.path.glob("*/cells/*.json"))
 
     total = len(config.targets) * (1 + len(config.detectors))
     with run.progress.task("cells", total, finished(), "cells") as task:
-        run_jobs(_work, jobs, config.workers, task, finished)
-        jobs = [(config, run.path, source, name) for source in config.targets for name in config.detectors]
+        for sources in (list(first.values()), later):
+            run_jobs(_work, [(config, run.path, source, None) for source in sources], config.workers, task, finished)
+        # images take longest: first, so that no worker is left with one of them at the end
+        ordered = sorted(config.targets, key=lambda source: not SOURCES[source].image)
+        jobs = [(config, run.path, source, name) for source in ordered for name in config.detectors]
         run_jobs(_work, jobs, config.workers, task, finished)
     results = Results()
     for source in config.targets:

@@ -19,8 +19,10 @@ __all__ = ["ENDS", "auroc", "finite", "halves", "make_cell", "ranks_within", "re
 
 ENDS = ("random", "oracle")
 """Not detectors, but the ends of the scale."""
-CONFORMAL_IMAGES = 1000
+CONFORMAL_IMAGES = 200
 """Images of the data that are scored for conformal thresholds, and as many to check them."""
+FITTING_IMAGES = 500
+"""Images that detectors are fitted on."""
 
 
 def record_file(path: Path, source: str, name: str) -> Path:
@@ -71,6 +73,9 @@ def _sample_detector(pool: Pool, config: Any, name: str) -> tuple[dict[str, torc
     quality: list[float] = []
     found = candidates(name, pool.setting)
     fitting, calibration, checking = pool.real[: config.fitting], *pool.real[config.fitting :].tensor_split(2)
+    if pool.source.image:
+        fitting = fitting[:FITTING_IMAGES]
+        calibration, checking = calibration[:CONFORMAL_IMAGES], checking[:CONFORMAL_IMAGES]
     for detector in found:
         if hasattr(detector, "fit"):
             detector.fit(pool.denoiser, fitting, seed=config.seed)
@@ -83,8 +88,7 @@ def _sample_detector(pool: Pool, config: Any, name: str) -> tuple[dict[str, torc
     seconds = (time.perf_counter() - begin) / len(pool.x)
     if name not in ENDS:
         for part, x in (("calibration", calibration), ("checking", checking)):
-            limit = 1000 if pool.source.image else len(x)
-            scores = score(best, pool.denoiser, x[:limit], seed=config.seed + 2, chunk=chunk)
+            scores = score(best, pool.denoiser, x, seed=config.seed + 2, chunk=chunk)
             tensors[part] = torch.from_numpy(scores)
     return tensors, {
         "settings": _settings(best),

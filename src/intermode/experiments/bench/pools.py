@@ -38,7 +38,7 @@ __all__ = ["CHAIN", "SOURCES", "Pool", "Source", "make_pool"]
 CHAIN = 1000
 """Steps of the chain that costs are compared with, T of the paper's Gaussians and shapes."""
 REAL = 6000
-"""Samples of the data: a third each for fitting detectors, for conformal thresholds, and for checking them."""
+"""Samples of the data: for fitting detectors, and of the rest a half each for conformal thresholds and to check them."""
 LOW_WINDOWS = ((0, 3), (0, 5), (0, 8), (0, 10), (0, 12), (0, 15), (0, 19), (0, 30))
 IMAGE_WINDOWS = (
     (0, 100),
@@ -76,6 +76,11 @@ class Source:
     @property
     def name(self) -> str:
         return f"{self.target}-{self.model}"
+
+    @property
+    def drawing(self) -> str:
+        """Name of what is drawn for it; two labels of the same samples share it."""
+        return f"{self.kind}-{self.model}"
 
     @property
     def image(self) -> bool:
@@ -185,10 +190,12 @@ def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, 
     visited = sampler.timesteps(source.schedule)
     windows = [w for w in source.windows if sum(w[0] <= t <= w[1] for t in visited) >= 2]
     watching: list[Hal] = detectors(windows, len(source.schedule))
-    generated = generate(sampled, sampler, plan, watching, folder=folder / "drawn", progress=progress)
+    generated = generate(
+        sampled, sampler, plan, watching, folder=folder.parent / source.drawing / "drawn", progress=progress
+    )
     labels = source.data.label(generated.samples)
     bad = np.asarray(getattr(labels, source.label))
-    keep = _choose(bad, config)
+    keep = _choose(bad, config.hallucinated, config.images_kept if source.image else config.in_support, config.seed)
     tensors = {"x": generated.samples[keep], "bad": torch.from_numpy(bad[keep])}
     tensors |= {name: torch.from_numpy(score[keep]) for name, score in generated.scores.items()}
     metadata = {
@@ -199,13 +206,11 @@ def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, 
     save_tensors(folder / "pool.safetensors", tensors, metadata)
 
 
-def _choose(bad: np.ndarray, config: Any) -> np.ndarray:
-    """Rows kept, in a random order, so that halves by turns are alike."""
-    rng = draws(config.seed, "select")
-    parts = [
-        rng.permutation(np.flatnonzero(mask))[:limit]
-        for mask, limit in ((bad, config.hallucinated), (~bad, config.in_support))
-    ]
+def _choose(bad: np.ndarray, hallucinated: int, in_support: int, seed: int) -> np.ndarray:
+    """Rows kept, at most so many of each class, in a random order, so that halves by turns are alike."""
+    rng = draws(seed, "select")
+    limits = ((bad, hallucinated), (~bad, in_support))
+    parts = [rng.permutation(np.flatnonzero(mask))[:limit] for mask, limit in limits]
     return rng.permutation(np.concatenate(parts))
 
 
