@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from intermode.bundle import shipped
 from intermode.detect.registry import DETECTORS
 from intermode.errors import InputError
 from intermode.evaluate import share
@@ -80,6 +81,9 @@ class Config:
         for name in ("draw", "images", "hallucinated", "in_support", "images_kept", "fitting", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
+        for source in (SOURCES[name] for name in self.targets):
+            if source.model == "well":
+                shipped(source.kind, source.schedule, source.kind)
         if not self.undertraining > 0:
             raise InputError(f"undertraining: {self.undertraining} must be > 0")
         if self.device != "cpu":

@@ -38,7 +38,7 @@ __all__ = ["CHAIN", "SOURCES", "Pool", "Source", "make_pool"]
 CHAIN = 1000
 """Steps of the chain that costs are compared with, T of the paper's Gaussians and shapes."""
 REAL = 6000
-"""Samples of the data: for fitting detectors, and of the rest a half each for conformal thresholds and to check them."""
+"""Samples of the data: for fitting detectors; half of the rest for conformal thresholds, half to check them."""
 LOW_WINDOWS = ((0, 3), (0, 5), (0, 8), (0, 10), (0, 12), (0, 15), (0, 19), (0, 30))
 IMAGE_WINDOWS = (
     (0, 100),
