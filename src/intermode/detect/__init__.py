@@ -4,9 +4,8 @@ A *trajectory detector* watches the reverse chain: it is a fold over steps, O(1)
 A *sample detector* looks at finished samples, wherever they come from, with the denoiser's help; a *fitted
 detector* is one that must first see training data. All are listed in :mod:`intermode.detect.registry`.
 
-What a score costs is counted in network evaluations for each sample, ``nfe``, beyond those that made it. A
-derivative counts as what it costs: a Jacobian-vector product (forward mode) as 2 evaluations, a gradient
-(backward mode) as 3.
+What a score costs is counted in network evaluations for each sample, ``nfe``, beyond those that made it; a
+backward pass counts as 2 of them, what it costs.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ from intermode.sampler import Step
 from intermode.schedule import Schedule
 
 __all__ = [
-    "GRADIENT_NFE",
+    "BACKWARD_NFE",
     "IMAGE_WINDOW",
-    "JVP_NFE",
     "SNR",
     "Features",
     "FittedDetector",
@@ -44,8 +42,8 @@ __all__ = [
     "refuse_unfitted",
 ]
 
-JVP_NFE, GRADIENT_NFE = 2, 3
-"""Network evaluations that a derivative costs as much as."""
+BACKWARD_NFE = 2
+"""Network evaluations that a backward pass costs as much as."""
 FIT_NUMBERS = 65536
 """Numbers of training data that pass through the network at once while a detector is fitted."""
 

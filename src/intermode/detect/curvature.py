@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoiser import Denoiser
-from intermode.detect import GRADIENT_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import BACKWARD_NFE, as_scores, check_timesteps, chosen_timesteps
 from intermode.errors import InputError
 from intermode.schedule import Schedule
 
@@ -51,7 +51,7 @@ class Curvature:
 
     @property
     def nfe(self) -> int:
-        return 2 * GRADIENT_NFE * len(self.timesteps)
+        return 2 * (1 + BACKWARD_NFE) * len(self.timesteps)
 
     def check(self, schedule: Schedule) -> None:
         check_timesteps(self.timesteps, schedule)

@@ -7,11 +7,12 @@ Tweedie's formula of second order (Efron 2011; for denoisers Meng et al. 2021), 
 posterior mean. Between two modes the posterior has both in it and its variance is large. The score is the trace or the
 largest eigenvalue of that covariance at :math:`x_t = a_t x`, the sample without noise, mean over timesteps.
 
-With as many probes as dimensions, or more, the Jacobian is computed whole, one Jacobian-vector product for each unit
-vector. With fewer, the trace is Hutchinson's estimate :math:`\frac1n \sum_k v_k^\top J v_k` with random signs v, whose
+With as many probes as dimensions, or more, the Jacobian is computed whole, one product :math:`J^\top v` for each unit
+vector v. With fewer, the trace is Hutchinson's estimate :math:`\frac1n \sum_k v_k^\top J v_k` with random signs v; its
 variance is :math:`\frac2n \sum_{i \ne j} J_{ij}^2` for a symmetric J, and the eigenvalue is the Rayleigh quotient after
 that many products of the power iteration, which approaches it from below. A learned denoiser's Jacobian is not quite
-symmetric; the eigenvalue is that of its symmetric part where it is computed whole.
+symmetric; the eigenvalue is that of its symmetric part where it is computed whole. The products are taken backwards:
+forward-mode derivatives are missing from fused attention and from group normalisation in some memory layouts.
 
 The identity is old, its use as a score of hallucinations is ours; EigenScore (Shoushtari et al. 2025, arXiv
 2510.07206) uses leading eigenvalues over many timesteps to find out-of-distribution data.
@@ -24,10 +25,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from intermode.denoiser import Denoiser
-from intermode.detect import JVP_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import BACKWARD_NFE, as_scores, check_timesteps, chosen_timesteps
 from intermode.errors import InputError
 from intermode.schedule import Schedule
 
@@ -40,7 +40,7 @@ class PosteriorVariance:
     Args:
         statistic: ``trace`` or ``largest``.
         timesteps: where s_t is about the distance of a mode's edge to the next one's.
-        probes: Jacobian-vector products at each timestep; exact from the number of dimensions on.
+        probes: products with the Jacobian at each timestep; exact from the number of dimensions on.
 
     Raises:
         InputError: an unknown statistic, no timesteps, one below 0, or no probes.
@@ -61,21 +61,16 @@ class PosteriorVariance:
 
     @property
     def nfe(self) -> int:
-        return JVP_NFE * self.probes * len(self.timesteps)
+        return (1 + BACKWARD_NFE * self.probes) * len(self.timesteps)
 
     def check(self, schedule: Schedule) -> None:
         check_timesteps(self.timesteps, schedule)
 
-    @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for t in self.timesteps:
             a, s = denoiser.schedule.level(t)
-            x_t = a * x
-
-            def product(v: Tensor, x_t: Tensor = x_t, t: int = t) -> Tensor:
-                return jacobian_product(denoiser, x_t, t, v.to(x_t.dtype), condition)
-
+            product = vector_jacobian(denoiser, a * x, t, condition)
             if x[0].numel() <= self.probes:
                 value = _exact(product, x, self.statistic)
             elif self.statistic == "trace":
@@ -86,12 +81,12 @@ class PosteriorVariance:
         return as_scores(total / len(self.timesteps), x)
 
 
-def jacobian_product(denoiser: Denoiser, x_t: Tensor, t: int, v: Tensor, condition: dict[str, Any]) -> Tensor:
-    """(B, ...) the Jacobian of x0_hat at (x_t, t) times v, both (B, ...), of every sample by itself."""
-    # the fused kernels of attention have no forward-mode derivative
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), forward_ad.dual_level():
-        moved = forward_ad.unpack_dual(denoiser(forward_ad.make_dual(x_t, v), t, **condition)).tangent
-    return torch.zeros_like(x_t) if moved is None else moved
+def vector_jacobian(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """v (B, ...) to the transposed Jacobian of x0_hat at (x_t, t) times v, of every sample by itself."""
+    with torch.enable_grad():
+        z = x_t.detach().requires_grad_()
+        x0_hat = denoiser(z, t, **condition)
+    return lambda v: torch.autograd.grad(x0_hat, z, v.to(x0_hat.dtype), retain_graph=True)[0]
 
 
 def _dot(v: Tensor, w: Tensor) -> Tensor:
@@ -101,8 +96,8 @@ def _dot(v: Tensor, w: Tensor) -> Tensor:
 def _exact(product: Callable[[Tensor], Tensor], x: Tensor, statistic: str) -> Tensor:
     size = x[0].numel()
     unit = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *x.shape[1:])
-    columns = [product(direction.expand_as(x)).to(torch.float64).flatten(1) for direction in unit]
-    jacobian = torch.stack(columns, dim=2)
+    rows = [product(direction.expand_as(x)).to(torch.float64).flatten(1) for direction in unit]
+    jacobian = torch.stack(rows, dim=1)
     if statistic == "trace":
         return jacobian.diagonal(dim1=1, dim2=2).sum(1)
     finite = torch.isfinite(jacobian).flatten(1).all(1)
