@@ -101,9 +101,13 @@ def trigflow(prediction, x, t):
     return (np.cos(t) * x - C) / np.sin(t)
 
 
-def wuerstchen(prediction, x, t):
+def wuerstchen_alpha_bar(t):
     a2 = (np.cos((t + 0.008) / 1.008 * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
-    a2 = float(np.clip(a2, 1e-4, 0.9999))
+    return float(np.clip(a2, 1e-4, 0.9999))
+
+
+def wuerstchen(prediction, x, t):
+    a2 = wuerstchen_alpha_bar(t)
     return output("epsilon", x, a2**0.5, (1 - a2) ** 0.5)
 
 
@@ -229,6 +233,12 @@ def test_x0_hat_is_the_only_data_there_is(number):
     kept = a + s if "Flow" in case[0] or "flow" in str(case[2]) or case[0][:3] in ("LTX", "Min") else a**2 + s**2
     assert np.allclose(kept, 1, rtol=1e-6)
     assert (np.diff(a / s) > 0).all()
+    if case[1] is wuerstchen:
+        assert np.allclose(a**2, [wuerstchen_alpha_bar(t) for t, _ in seen], rtol=1e-5)
+    elif case[1] is ddpm:
+        for step in steps:  # step.t is rounded
+            near = np.array([t for t, _ in seen if abs(t - step.t) <= 0.5])
+            assert np.abs(alpha_bar(near) / step.level[0] ** 2 - 1).min() < 1e-3
     if case[1] not in (consistency, trigflow) and "EDM" not in case[0] and "Cosine" not in case[0]:
         for step in steps:  # what the network saw
             assert any(torch.allclose(x, step.x_t, rtol=1e-5, atol=1e-6) for _, x in seen)
@@ -383,6 +393,23 @@ def test_half_precision_is_raised_before_the_difference():
     for step, exact in zip(recorded.steps, outputs, strict=True):
         assert step.x0_hat.dtype == torch.float32
         assert torch.allclose(step.x0_hat, exact, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_pndms_trial_points_are_no_steps(skip):
+    """With a network that bends, unlike one that knows the answer, they lie elsewhere."""
+    scheduler = diffusers.PNDMScheduler(**LINEAR, skip_prk_steps=skip)
+    scheduler.set_timesteps(9)
+    x, recorded, seen = torch.randn(C.shape), Steps(), []
+    with watch(SimpleNamespace(scheduler=scheduler), [recorded]):
+        for t in scheduler.timesteps:
+            seen.append(x)
+            x = scheduler.step(torch.sin(3 * x), t, x).prev_sample
+    begins = [0, *range(2, 10)] if skip else [0, 4, 8, *range(12, 18)]
+    assert len(recorded.steps) == len(begins)
+    for step, call in zip(recorded.steps, begins, strict=True):
+        assert torch.equal(step.x_t, seen[call])
+    assert torch.equal(recorded.steps[-1].x_next, x)
 
 
 def test_fractions_count_steps_and_not_calls():

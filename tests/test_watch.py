@@ -307,6 +307,23 @@ def test_a_trajectory_that_starts_where_a_broken_one_stopped_is_another():
     assert watched.scores["steps"].shape == (2,)
 
 
+def test_a_loop_that_starts_over_without_set_timesteps_is_another():
+    scheduler, recorded = diffusers.DDIMScheduler(), Steps()
+    scheduler.set_timesteps(6)
+    x = torch.randn(2, 1, 4, 4)
+
+    def sample(steps):
+        for t in scheduler.timesteps[:steps]:
+            scheduler.step(x, t, x)
+
+    with intermode.watch(SimpleNamespace(scheduler=scheduler), [recorded]) as watched:
+        sample(3)
+        with pytest.warns(UserWarning, match="3 of 6 steps"):
+            sample(6)
+    assert len(recorded.x0_hats) == 6
+    assert watched.scores["steps"].shape == (2,)
+
+
 def test_memory_does_not_grow_with_the_steps():
     class Counting(Steps):
         def __init__(self):
