@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from intermode.exact import off_support
     from intermode.generate import Plan, score
     from intermode.networks import build
+    from intermode.resample import generate_kept
     from intermode.sampler import DDIM, Ancestral, Step
     from intermode.schedule import Schedule, cosine, linear
     from intermode.targets.gaussian import GaussianMixture, line
@@ -34,6 +35,7 @@ _HOME = {
     "exact": ("off_support",),
     "generate": ("Plan", "score"),
     "networks": ("build",),
+    "resample": ("generate_kept",),
     "sampler": ("DDIM", "Ancestral", "Step"),
     "schedule": ("Schedule", "cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
@@ -64,6 +66,7 @@ __all__ = [
     "cosine",
     "detection",
     "diamond",
+    "generate_kept",
     "grid",
     "labelled",
     "line",
