@@ -48,7 +48,7 @@ class Generated:
         samples: (n, *shape).
         scores: a (n,) float64 array for each detector.
         diverged: (n,) bool, not finite or larger than the plan's limit; counted, never dropped.
-        seconds: time spent sampling, over all runs that made these samples.
+        seconds: time spent sampling, over all runs and processes that made these samples.
     """
 
     samples: Tensor
