@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -458,6 +459,15 @@ def test_a_folder_that_another_process_is_just_beginning_is_no_strangers(model):
     Path("drawn/.samples.lock").touch()
     Path("drawn/.sampling-x1y2.json").touch()
     assert sample("--out", "drawn") == 0
+
+
+def test_the_guides_commands_are_understood():
+    text = (Path(__file__).parents[1] / "docs" / "many-machines.md").read_text()
+    text = text.replace("\\\n", " ").replace("$SLURM_ARRAY_TASK_ID", "3").replace("$SLURM_ARRAY_TASK_COUNT", "8")
+    commands = [shlex.split(line) for line in text.splitlines() if " sample MODEL --n" in line]
+    chosen = [cli._parse(cli.SampleOptions, words[words.index("sample") + 1 :], "sample", "") for words in commands]
+    assert [options.ranks for options in chosen] == [None, None, None, None, (3, 8), None]
+    assert {options.n for options in chosen} == {10_000}
 
 
 @pytest.mark.slow

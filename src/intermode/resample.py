@@ -105,7 +105,7 @@ def generate_kept(
         denoiser, sampler: the reverse chain.
         plan: what may be drawn, at most; its samples are those that ``generate`` draws by the same plan.
         detectors: trajectory detectors; each name must be used once.
-        keep: the threshold.
+        keep: the threshold; it alone decides, so that a sample that diverged is kept if its score is.
         n: how many to keep.
         by: name of the detector that it is applied to; the only one unless given.
         folder: as of ``generate``; ``samples.safetensors`` then holds the kept samples and their ``index``.
