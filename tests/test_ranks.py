@@ -97,6 +97,8 @@ def test_the_launcher_says_which_process_it_is(monkeypatch):
     assert launched() == Ranks(0, 1)  # not from one of two alone, which may be anything
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert launched() == Ranks(3, 8)
+    monkeypatch.delenv("RANK")
+    assert launched() == Ranks(0, 1)
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(8, "cuda:3"), (2, "cuda:1"), (1, "cuda:0")])

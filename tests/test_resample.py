@@ -185,7 +185,7 @@ def test_a_hopeless_rate_is_given_up_early(denoiser):
     with pytest.raises(InputError) as refused:
         kept(denoiser, -1.0, 120)
     assert str(refused.value) == (
-        "keep: 0 of 208 draws have a score of at most -1; at a rate of at most 0.064, 120 will not be found in 2,000 "
+        "keep: 0 of 208 draws have a score of at most -1; at a rate of at most 0.0643, 120 will not be found in 2,000 "
         "draws; raise the threshold or the number of draws"
     )
     left = [(1 - 1e-6 ** (1 / drawn)) * (2000 - drawn) for drawn in (192, 208)]

@@ -192,7 +192,7 @@ class SharedChunks(Chunks):
     def _claim_folder(self, record: Path, identity: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(identity))  # as it will be read back
         if not record.exists():
-            with self._alone(self._lock, wait=True):
+            with self._folder_alone():
                 if not record.exists():
                     write_json(record, wanted)
         found = read_json(record)
@@ -217,6 +217,16 @@ class SharedChunks(Chunks):
             yield True
         finally:
             held.release()
+
+    @contextmanager
+    def _folder_alone(self) -> Iterator[None]:
+        """For what concerns the whole folder. Whoever comes next looks first at what is there, so the lock's file may go
+        while others wait for it."""
+        with self._alone(self._lock, wait=True):
+            try:
+                yield
+            finally:
+                self._lock.unlink(missing_ok=True)
 
     def _path(self, index: int) -> Path:
         return self._chunks / f"{index:06d}.safetensors"
@@ -274,7 +284,7 @@ class SharedChunks(Chunks):
 
     def finish(self, attempt: Callable[[], T]) -> Joined | T:
         """What one process joins while the others wait; None where it cannot yet."""
-        with self._alone(self._lock, wait=True):
+        with self._folder_alone():
             if (found := self._read(self._joined)) is None:
                 joined = attempt()
                 if joined is None:
@@ -286,5 +296,4 @@ class SharedChunks(Chunks):
 
     def _clear(self) -> None:
         """Nothing but the joined file is needed any more: not chunks, locks, nor what killed processes left."""
-        self._lock.unlink(missing_ok=True)
         shutil.rmtree(self._chunks, ignore_errors=True)

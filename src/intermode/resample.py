@@ -80,7 +80,7 @@ def _refuse_hopeless(kept: int, drawn: int, n: int, plan: Plan, threshold: Thres
     if kept + rate * (plan.n - drawn) < n:
         raise InputError(
             f"keep: {kept:,} of {drawn:,} draws have a score of at most {threshold.value:.4g}; at a rate of at most "
-            f"{rate:.2g}, {n:,} will not be found in {plan.n:,} draws; raise the threshold or the number of draws"
+            f"{rate:.3g}, {n:,} will not be found in {plan.n:,} draws; raise the threshold or the number of draws"
         )
 
 
