@@ -220,8 +220,8 @@ class SharedChunks(Chunks):
 
     @contextmanager
     def _folder_alone(self) -> Iterator[None]:
-        """For what concerns the whole folder. Whoever comes next looks first at what is there, so the lock's file may go
-        while others wait for it."""
+        """For what concerns the whole folder. Whoever comes next looks first at what is there, so the file of the lock
+        may go while others wait for it."""
         with self._alone(self._lock, wait=True):
             try:
                 yield
