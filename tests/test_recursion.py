@@ -69,7 +69,7 @@ def test_per_class_takes_as_many_of_each_class():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
     # class 1 has the highest scores of all: one threshold would starve it
     pool = pool_of(range(10), scores=[4, 3, 2, 1, 90, 91, 5, 6, 7, 8])
-    pool = Generated(pool.samples, pool.scores, pool.diverged, 0.0, {"class_labels": labels})
+    pool = Generated(pool.samples, pool.scores, pool.diverged, 0.0, condition={"class_labels": labels})
     assert set(select("hal", pool, 6, 0, 1)) == {0, 1, 2, 3, 6, 7}
     assert list(select("hal-per-class", pool, 6, 0, 1)) == [2, 3, 4, 5, 6, 7]
     assert list(select("hal-per-class", pool, 4, 0, 1)) == [2, 3, 4, 6]  # the first class gets one more
@@ -87,7 +87,9 @@ def test_labels_stay_with_their_samples(tmp_path):
             assert torch.equal(data.x[:, 0].floor().long() % 3, data.labels)
             x = self.real(n, seed).x + 0.5
             pool = pool_of(x)
-            return Generated(pool.samples, pool.scores, pool.diverged, 0.0, {"class_labels": x[:, 0].long() % 3})
+            return Generated(
+                pool.samples, pool.scores, pool.diverged, 0.0, condition={"class_labels": x[:, 0].long() % 3}
+            )
 
     for settings in ({}, {"fresh": 0.25}, {"accumulate": True}):
         folder = tmp_path / str(len(settings)) / "-".join(settings)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from intermode.generate import Plan, score
     from intermode.integrations.watching import watch
     from intermode.networks import build
+    from intermode.resample import generate_kept
     from intermode.sampler import DDIM, Ancestral, Step
     from intermode.schedule import Schedule, cosine, linear
     from intermode.targets.gaussian import GaussianMixture, line
@@ -40,6 +41,7 @@ _HOME = {
     "generate": ("Plan", "score"),
     "integrations.watching": ("watch",),
     "networks": ("build",),
+    "resample": ("generate_kept",),
     "sampler": ("DDIM", "Ancestral", "Step"),
     "schedule": ("Schedule", "cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
@@ -75,6 +77,7 @@ __all__ = [
     "detection",
     "diamond",
     "frechet",
+    "generate_kept",
     "grid",
     "labelled",
     "line",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -338,6 +338,13 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     write_json(record, settings)
 
 
+def _check_ours(folder: Path, record: str) -> None:
+    """Refuse a folder that is neither empty nor begun; other processes may just be beginning it."""
+    begun = not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()))
+    if not begun and not (folder / record).exists():
+        _check_new(folder)
+
+
 def _check_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"out: {folder} is not an empty folder; choose another")
@@ -363,14 +370,20 @@ class SampleOptions:
     """Noise of DDIM, 0..1."""
     window: tuple[int, int] = (0, 15)
     """Timesteps of Hal, both ends included."""
+    keep_below: str | None = None
+    """Draw until n samples have a Hal of at most this: a number, or the threshold.json of intermode filter."""
+    draws: int | None = None
+    """Most samples to draw for --keep-below: 100 n unless given."""
     seed: int = 0
     """Noise belongs to (seed, sample index)."""
     chunk: int | None = None
-    """Samples computed together: 16384, or n if that is less."""
+    """Samples computed together: 16384, or n if that is less. The unit that processes share."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """cpu or cuda; under accelerate launch, each process takes a GPU of its own."""
     threads: int | None = None
     """torch's on a CPU."""
+    ranks: tuple[int, int] | None = None
+    """RANK COUNT of this process among those started on the same folder without accelerate launch."""
 
 
 def _sample(args: Sequence[str]) -> None:
@@ -378,33 +391,78 @@ def _sample(args: Sequence[str]) -> None:
     from intermode.bundle import load_model, weights_digest
     from intermode.detect.hal import Hal
     from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
-    from intermode.progress import Bars
+    from intermode.progress import Bars, Silent
+    from intermode.ranks import Ranks, launched, local_device
+    from intermode.resample import generate_kept
     from intermode.sampler import DDIM, Ancestral, Sampler
 
     _use_threads(options.threads)
     _check_device(options.device)
+    device = local_device(options.device)
+    ranks = launched() if options.ranks is None else Ranks(*options.ranks)
+    first = launched().rank == 0  # launched processes share a terminal
+    keep = None if options.keep_below is None else _given_threshold(options.keep_below)
+    if keep is None and options.draws is not None:
+        raise InputError("draws: is of use only with --keep-below")
     denoiser = load_model(options.model)
-    denoiser.network.to(options.device)
+    denoiser.network.to(device)
     sampler: Sampler = (
         Ancestral(options.variance, options.steps)
         if options.sampler == "ancestral"
         else DDIM(options.eta, options.steps)
     )
     chunk = min(LOW_DIMENSIONAL_CHUNK, max(options.n, 1)) if options.chunk is None else options.chunk
-    plan = Plan(options.n, denoiser.shape, options.seed, chunk, device=options.device)
-    if not (options.out / "sampling.json").exists():
-        _check_new(options.out)
+    plan = Plan(options.n, denoiser.shape, options.seed, chunk, device=device)
+    _check_ours(options.out, "sampling.json")
     settings = {
         "model": str(options.model),
         "weights": weights_digest(options.model),
         "sampler": repr(sampler),
         "window": list(options.window),
-        "device": options.device,
     }
-    generated = generate(
-        denoiser, sampler, plan, [Hal(*options.window)], folder=options.out, settings=settings, progress=Bars()
-    )
-    print(f"samples: {options.out / 'samples.safetensors'} ({options.n:,}, {int(generated.diverged.sum())} diverged)")
+    detectors, progress = [Hal(*options.window)], Bars() if first else Silent()
+    if keep is None:
+        generated = generate(
+            denoiser, sampler, plan, detectors, folder=options.out, settings=settings, progress=progress, ranks=ranks
+        )
+        passed = ""
+    else:
+        plan = replace(plan, n=100 * options.n if options.draws is None else options.draws)
+        generated = kept = generate_kept(
+            denoiser,
+            sampler,
+            plan,
+            detectors,
+            keep,
+            options.n,
+            folder=options.out,
+            settings=settings,
+            progress=progress,
+            ranks=ranks,
+        )
+        passed = f" of {kept.drawn:,} drawn: {kept.acceptance}"
+    if first:
+        diverged = int(generated.diverged.sum())
+        print(f"samples: {options.out / 'samples.safetensors'} ({options.n:,}{passed}, {diverged} diverged)")
+
+
+def _given_threshold(word: str) -> Threshold:
+    """A threshold from a number, or from the file that the filter writes."""
+    from intermode.files import read_json
+    from intermode.threshold import Threshold
+
+    value: Any
+    if word.endswith(".json"):
+        found = read_json(Path(word))
+        value, rule = (found.get("value"), str(found.get("rule"))) if isinstance(found, dict) else (None, "")
+    else:
+        try:
+            value, rule = float(word), "given"
+        except ValueError:
+            value, rule = None, ""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"keep-below: {word} is neither a finite number nor a threshold.json of intermode filter")
+    return Threshold(float(value), rule)
 
 
 @dataclass

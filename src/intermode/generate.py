@@ -1,20 +1,14 @@
-"""Drives a sampler over chunks: seeds, devices, detectors, progress, resume.
+"""Drives a sampler over chunks: seeds, devices, ranks, detectors, progress, resume.
 
-A chunk is a fixed number of consecutive sample indices. It is the unit of computation (matrix products may
-differ in the last bit between batch shapes, so a last short chunk is computed whole and cut), of resuming and
-of distribution. With the same chunk size and thread count the results are bit-equal on a CPU whatever the
-number and order of the chunks; across chunk sizes each sample sees equal noise and results agree to rounding.
+What a chunk is, and how processes share a folder of them, is said in :mod:`intermode.chunks`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from intermode.chunks import LOW_DIMENSIONAL_CHUNK, Chunks, Joined, Make, Part, Plan, SharedChunks, join
 from intermode.denoiser import Denoiser
 from intermode.detect import SampleDetector, TrajectoryDetector
 from intermode.errors import InputError
-from intermode.files import load_tensors, read_json, save_tensors, write_json
+from intermode.files import load_tensors, save_tensors
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
+from intermode.ranks import Ranks, launched
 from intermode.sampler import Sampler, Step
 
-__all__ = ["Generated", "Plan", "generate", "predictions", "replay", "score", "tally"]
-
-LOW_DIMENSIONAL_CHUNK = 16384
+__all__ = [
+    "LOW_DIMENSIONAL_CHUNK",
+    "Generated",
+    "Plan",
+    "drawing",
+    "generate",
+    "predictions",
+    "replay",
+    "score",
+    "scores_of",
+    "tally",
+]
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Generated:
         samples: (n, *shape).
         scores: a (n,) float64 array for each detector.
         diverged: (n,) bool, not finite or larger than the plan's limit; counted, never dropped.
-        seconds: time spent sampling, over all runs that made these samples.
+        seconds: time spent sampling, over all runs and processes that made these samples.
         condition: the tensors that they were drawn with, (n, ...), by name.
     """
 
@@ -51,49 +56,7 @@ class Generated:
     scores: Mapping[str, np.ndarray]
     diverged: np.ndarray
     seconds: float
-    condition: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which samples to draw, and how they are cut into chunks.
-
-    Args:
-        n: samples.
-        shape: shape of one sample.
-        seed: noise belongs to (seed, sample index).
-        chunk: samples computed together.
-        limit: a sample with a coordinate beyond it counts as diverged. The final normalisation bounds a
-            network's output, so a far-out x_t can run away; the default is far beyond normalised data.
-        device: where to sample.
-
-    Raises:
-        InputError: n < 1, chunk < 1 or seed < 0.
-    """
-
-    n: int
-    shape: tuple[int, ...]
-    seed: int = 0
-    chunk: int = LOW_DIMENSIONAL_CHUNK
-    limit: float = 1e3
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError(f"n: {self.n} samples asked for; must be at least 1")
-        if self.chunk < 1:
-            raise InputError(f"chunk: {self.chunk} must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"seed: {self.seed} must be at least 0")
-
-    @property
-    def chunks(self) -> range:
-        """Indices of the chunks."""
-        return range(math.ceil(self.n / self.chunk))
-
-    def rows(self, chunk: int) -> int:
-        """How many of a chunk's samples are asked for (the last chunk is computed whole and cut)."""
-        return min(self.chunk, self.n - chunk * self.chunk)
+    condition: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
 
 def _condition_of(condition: Mapping[str, Any], n: int, start: int, chunk: int, device: str) -> dict[str, Any]:
@@ -209,6 +172,37 @@ def tally(
     return total
 
 
+def drawing(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    plan: Plan,
+    detectors: Sequence[TrajectoryDetector],
+    condition: Mapping[str, Any],
+) -> tuple[Make, dict[str, Any]]:
+    """What draws a chunk of the plan, and the record of what tells it from other drawings.
+
+    Raises:
+        InputError: a window that no step falls in, two detectors of one name, or a condition without a row for each
+            sample.
+    """
+    names = [detector.name for detector in detectors]
+    if len(set(names)) < len(names):
+        raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
+    visited = sampler.timesteps(denoiser.schedule)
+    for detector in detectors:
+        detector.check(denoiser.schedule, visited)
+    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
+    _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
+    described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
+
+    def draw(index: int, task: Task) -> Part:
+        begin = time.perf_counter()
+        part = _chunk(denoiser, sampler, plan, index, detectors, condition, task)
+        return part | {"seconds": torch.tensor(time.perf_counter() - begin, dtype=torch.float64)}
+
+    return draw, described
+
+
 def generate(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -218,6 +212,7 @@ def generate(
     folder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
     **condition: Any,
 ) -> Generated:
     """Draw ``plan.n`` samples.
@@ -226,49 +221,51 @@ def generate(
         denoiser, sampler: the reverse chain.
         plan: what to draw.
         detectors: trajectory detectors; each name must be used once.
-        folder: where finished chunks are kept, so that a killed run goes on where it was, and where
-            ``samples.safetensors`` lies in the end. None keeps everything in memory.
+        folder: where finished chunks are kept, so that a killed run goes on where it was and many processes share
+            the work, and where ``samples.safetensors`` lies in the end. None keeps everything in memory: then each
+            process draws all samples.
         settings: recorded in the folder; another run's folder is refused.
         progress: shown to the user.
+        ranks: this process among those that share the folder; as it was launched unless given.
         condition: passed to the denoiser; a tensor has a row for each sample, such as its class.
 
     Raises:
         InputError: a window that no step falls in, a condition without a row for each sample, or a folder of another
             run.
     """
-    progress = progress or Silent()
-    visited = sampler.timesteps(denoiser.schedule)
-    names = [detector.name for detector in detectors]
-    if len(set(names)) < len(names):
-        raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
-    for detector in detectors:
-        detector.check(denoiser.schedule, visited)
-    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
-    _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
-    described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
-    store = _ChunkStore(folder, plan, {**described, **(settings or {})}, progress) if folder else None
+    progress, ranks = progress or Silent(), ranks or launched()
+    draw, described = drawing(denoiser, sampler, plan, detectors, condition)
+    chunks = Chunks(plan, draw, "sampling", progress)
+    if folder:
+        described |= settings or {}
+        chunks = SharedChunks(
+            plan, draw, "sampling", progress, folder=folder, what="samples", settings=described, ranks=ranks
+        )
+    if (finished := chunks.finished()) is None:
+        if folder and len(plan.chunks) < ranks.count:
+            progress.notice(f"chunk: {plan.n} samples by {plan.chunk} leave some of the {ranks.count} processes idle")
+        finished = _completed(chunks, plan)
+    tensors, facts = finished
     told = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
-    if store and (finished := store.finished()):
-        return replace(finished, condition=told)
-    parts: dict[int, dict[str, Tensor]] = store.parts() if store else {}
-    seconds = float(sum(part["seconds"] for part in parts.values()))
-    done = sum(plan.rows(index) for index in parts)
-    with progress.task("sampling", plan.n, done, "samples") as task:
-        for index in plan.chunks:
-            if index in parts:
-                continue
-            begin = time.perf_counter()
-            parts[index] = _chunk(denoiser, sampler, plan, index, detectors, condition, task)
-            spent = time.perf_counter() - begin
-            seconds += spent
-            parts[index]["seconds"] = torch.tensor(spent, dtype=torch.float64)
-            if store:
-                store.save(index, parts[index])
-    kept = [name for name in parts[0] if name != "seconds"]
-    merged = {name: torch.cat([parts[index][name] for index in plan.chunks]) for name in kept}
-    if store:
-        store.finish(merged, seconds)
-    return replace(_generated(merged, seconds), condition=told)
+    return Generated(
+        tensors["samples"], scores_of(tensors), tensors["diverged"].numpy(), float(facts["seconds"]), condition=told
+    )
+
+
+def _completed(chunks: Chunks, plan: Plan) -> Joined:
+    """All chunks of a plan, made and joined."""
+    chunks.fill(len(plan.chunks))
+
+    def attempt() -> Joined:
+        tensors = join(map(chunks.part, plan.chunks), plan.n)
+        return tensors, {"seconds": repr(float(tensors.pop("seconds")))}
+
+    return chunks.finish(attempt)
+
+
+def scores_of(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """The (n,) scores of each detector among a file's tensors."""
+    return {name.removeprefix("score."): v.numpy() for name, v in tensors.items() if name.startswith("score.")}
 
 
 def _digest(value: Any) -> str:
@@ -276,64 +273,6 @@ def _digest(value: Any) -> str:
     if isinstance(value, Tensor):
         return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
     return repr(value)
-
-
-def _generated(merged: Mapping[str, Tensor], seconds: float) -> Generated:
-    scores = {name.removeprefix("score."): v.numpy() for name, v in merged.items() if name.startswith("score.")}
-    return Generated(merged["samples"], scores, merged["diverged"].numpy(), seconds)
-
-
-class _ChunkStore:
-    """Finished chunks on disk, and in the end the merged file in their place."""
-
-    def __init__(self, folder: Path, plan: Plan, settings: Mapping[str, Any], progress: Progress) -> None:
-        self._folder, self._plan, self._progress = folder, plan, progress
-        self._merged = folder / "samples.safetensors"
-        record = folder / "sampling.json"
-        # the plan last: settings must not hide it; through JSON, as it will be read back
-        wanted = json.loads(json.dumps({**settings, **asdict(plan)}))
-        if record.exists():
-            found = read_json(record)
-            if found != wanted:
-                differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-                raise InputError(
-                    f"{folder}: holds another run's samples "
-                    + ", ".join(f"({k}: {found.get(k)} there, {wanted.get(k)} asked for)" for k in differing)
-                )
-        else:
-            write_json(record, wanted)
-
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """A file's content; None where there is none, or where it is damaged: then it is drawn again."""
-        if not path.exists():
-            return None
-        try:
-            return load_tensors(path)
-        except InputError as error:
-            self._progress.notice(f"{error}; drawing it again")
-            path.unlink()
-            return None
-
-    def finished(self) -> Generated | None:
-        if (found := self._read(self._merged)) is None:
-            return None
-        merged, metadata = found
-        return _generated(merged, float(metadata["seconds"]))
-
-    def _path(self, index: int) -> Path:
-        return self._folder / "chunks" / f"{index:06d}.safetensors"
-
-    def parts(self) -> dict[int, dict[str, Tensor]]:
-        read = {index: self._read(self._path(index)) for index in self._plan.chunks}
-        return {index: found[0] for index, found in read.items() if found is not None}
-
-    def save(self, index: int, part: Mapping[str, Tensor]) -> None:
-        save_tensors(self._path(index), part)
-
-    def finish(self, merged: Mapping[str, Tensor], seconds: float) -> None:
-        save_tensors(self._merged, merged, {"seconds": repr(seconds)})
-        # a process killed while it wrote a chunk leaves its temporary file behind
-        shutil.rmtree(self._folder / "chunks", ignore_errors=True)
 
 
 def score(
@@ -344,29 +283,68 @@ def score(
     seed: int = 0,
     chunk: int = LOW_DIMENSIONAL_CHUNK,
     device: str = "cpu",
+    folder: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
     **condition: Any,
 ) -> np.ndarray:
     """(n,) float64 scores of finished samples x (n, *shape); sample i's noise belongs to (seed, i).
 
-    A condition goes to the denoiser; a tensor has a row for each sample.
+    Args:
+        detector: gives the scores.
+        denoiser: helps it.
+        x: finished samples.
+        seed: of the noise.
+        chunk: samples scored together.
+        device: where to score.
+        folder: where the scores of finished chunks are kept, so that a killed run goes on where it was and many
+            processes share the work, and where ``scores.safetensors`` lies in the end. None keeps everything in
+            memory: then each process scores all samples.
+        settings: what tells this detector and this model from others; recorded in the folder, which is refused to
+            others. A folder needs it.
+        progress: shown to the user.
+        ranks: this process among those that share the folder; as it was launched unless given.
+        condition: passed to the denoiser; a tensor has a row for each sample.
 
     Raises:
-        InputError: no samples, a detector that cannot score this schedule, or a condition without a row for each.
+        InputError: no samples, a detector that cannot score this schedule, a condition without a row for each, or a
+            folder without settings or of another scoring.
     """
     if len(x) == 0:
         raise InputError("samples: there are none to score")
+    if folder and not settings:
+        raise InputError("settings: a folder needs some that tell this detector and model from others")
     detector.check(denoiser.schedule)
-    shape = tuple(x.shape[1:])
-    results = []
-    with (progress or Silent()).task("scoring", len(x), 0, "samples") as task:
-        for start in range(0, len(x), chunk):
-            rows = x[start : start + chunk]
-            whole = rows
-            if len(rows) < chunk:  # a short chunk is computed whole and cut
-                whole = torch.cat([rows, rows[:1].expand(chunk - len(rows), *shape)])
-            noise = NoiseStream(seed, start, len(whole), shape, purpose="renoise", device=device)
-            own = _condition_of(condition, len(x), start, len(whole), device)
-            results.append(detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu())
-            task.advance(len(rows))
-    return torch.cat(results).numpy()
+    plan = Plan(len(x), tuple(x.shape[1:]), seed, chunk, device=device)
+    _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
+
+    def rate(index: int, task: Task) -> Part:
+        begin, start = time.perf_counter(), index * chunk
+        rows = x[start : start + chunk]
+        missing = chunk - len(rows)  # a short chunk is computed whole and cut
+        whole = torch.cat([rows, rows[:1].expand(missing, *plan.shape)]) if missing else rows
+        noise = NoiseStream(seed, start, chunk, plan.shape, purpose="renoise", device=device)
+        own = _condition_of(condition, plan.n, start, chunk, device)
+        scores = detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu()
+        task.advance(len(rows))
+        return {"scores": scores, "seconds": torch.tensor(time.perf_counter() - begin, dtype=torch.float64)}
+
+    progress = progress or Silent()
+    chunks = Chunks(plan, rate, "scoring", progress)
+    if folder:
+        described = {"detector": detector.name, "data": _digest(x), **(settings or {})}
+        if condition:
+            described["condition"] = {name: _digest(value) for name, value in condition.items()}
+        chunks = SharedChunks(
+            plan,
+            rate,
+            "scoring",
+            progress,
+            folder=folder,
+            what="scores",
+            settings=described,
+            ranks=ranks or launched(),
+        )
+    tensors, _ = chunks.finished() or _completed(chunks, plan)
+    return tensors["scores"].numpy()

@@ -349,7 +349,9 @@ def _selection(run: Run, results: Results, config: Config) -> None:
     samples = load_tensors(folder / "samples.safetensors")[0]["samples"]
     scores = load_tensors(folder / "scores.safetensors")[0]["hal"].numpy()
     labels = torch.arange(len(samples)) % CLASSES
-    pool = Generated(samples, {"hal": scores}, np.zeros(len(samples), dtype=bool), 0.0, {"class_labels": labels})
+    pool = Generated(
+        samples, {"hal": scores}, np.zeros(len(samples), dtype=bool), 0.0, condition={"class_labels": labels}
+    )
     order = np.argsort(scores)
     plots.image_panels(
         run.figure("kept-and-rejected"),
