@@ -338,13 +338,14 @@ def score(
     denoiser: Denoiser,
     x: Tensor,
     *,
+    first: int = 0,
     seed: int = 0,
     chunk: int = LOW_DIMENSIONAL_CHUNK,
     device: str = "cpu",
     progress: Progress | None = None,
     **condition: Any,
 ) -> np.ndarray:
-    """(n,) float64 scores of finished samples x (n, *shape); sample i's noise belongs to (seed, i).
+    """(n,) float64 scores of finished samples x (n, *shape); the noise of x[i] belongs to (seed, first + i).
 
     A condition goes to the denoiser; a tensor has a row for each sample.
 
@@ -362,7 +363,7 @@ def score(
             whole = rows
             if len(rows) < chunk:  # a short chunk is computed whole and cut
                 whole = torch.cat([rows, rows[:1].expand(chunk - len(rows), *shape)])
-            noise = NoiseStream(seed, start, len(whole), shape, purpose="renoise", device=device)
+            noise = NoiseStream(seed, first + start, len(whole), shape, purpose="renoise", device=device)
             own = _condition_of(condition, len(x), start, len(whole), device)
             results.append(detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu())
             task.advance(len(rows))
