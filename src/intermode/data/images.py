@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from intermode.data.pixels import Unreadable, decode, image_size, unit_range
+from intermode.data.pixels import Unreadable, check_image_model, decode, image_size, unit_range
 from intermode.data.source import Block, digest_of
 from intermode.errors import InputError
 from intermode.progress import Progress, Silent
@@ -53,8 +53,7 @@ class ImageFolder:
                 f"data: {path} holds no images ({', '.join(SUFFIXES)}) and was not written by datasets' save_to_disk"
             )
         if shape is not None:
-            if len(shape) != 3:
-                raise InputError(f"data: {path} holds images; the model takes samples of shape {shape}")
+            check_image_model(shape, path)
             self._check_sizes(shape[1:], progress or Silent())
 
     def _check_sizes(self, size: tuple[int, ...], progress: Progress) -> None:

@@ -81,7 +81,7 @@ class ParquetFile:
             column = self._column()
         except InputError:
             return False
-        return column.images or self.pictures([0]) != [None]
+        return column.images or self.pictures([0])[0] is not None
 
     def __len__(self) -> int:
         return int(self._rows)
@@ -131,7 +131,11 @@ class ParquetFile:
         with self._open() as file:
             group = file.metadata.row_group(0)
             chunks = [group.column(k) for k in range(group.num_columns)]
-        settings: dict[str, Any] = {"compression": {each.path_in_schema: each.compression for each in chunks}}
+        settings: dict[str, Any] = {
+            "compression": {
+                each.path_in_schema: each.compression.replace("UNCOMPRESSED", "NONE").lower() for each in chunks
+            }
+        }
         with (
             replacing(stem.with_name(f"{stem.name}.parquet")) as temporary,
             pq.ParquetWriter(temporary, self._schema, **settings) as writer,

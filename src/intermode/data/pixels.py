@@ -21,7 +21,16 @@ from PIL import Image, UnidentifiedImageError
 
 from intermode.errors import InputError
 
-__all__ = ["Unreadable", "arrange", "decode", "image_size", "is_picture", "picture_of", "unit_range"]
+__all__ = [
+    "Unreadable",
+    "arrange",
+    "check_image_model",
+    "decode",
+    "image_size",
+    "is_picture",
+    "picture_of",
+    "unit_range",
+]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
@@ -44,6 +53,14 @@ def _reason(error: Exception) -> Unreadable:
     return Unreadable(getattr(error, "strerror", None) or said)
 
 
+def check_image_model(shape: tuple[int, ...], where: object) -> None:
+    """Raise InputError unless samples of ``shape`` can be images from files; ``where`` these are."""
+    if len(shape) != 3:
+        raise InputError(f"data: {where} holds images; the model takes samples of shape {shape}")
+    if shape[0] not in MODES:
+        raise InputError(f"data: {where} holds images, of 1, 3 or 4 channels; the model takes {shape[0]}")
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) as a file's header says.
 
@@ -64,10 +81,7 @@ def decode(file: Path | IO[bytes], channels: int | None = None) -> np.ndarray:
 
     Raises:
         Unreadable: truncated, no image, or more than 8 bits a channel.
-        InputError: a model of 2 or of more than 4 channels.
     """
-    if channels is not None and channels not in MODES:
-        raise InputError(f"data: images have 1, 3 or 4 channels; the model takes {channels}")
     try:
         with _open(file) as image:
             if image.mode not in EIGHT_BITS:

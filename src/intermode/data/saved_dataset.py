@@ -74,7 +74,7 @@ class SavedDataset:
             column = self._column()
         except InputError:
             return False
-        return column.images or self.pictures([0]) != [None]
+        return column.images or self.pictures([0])[0] is not None
 
     def __len__(self) -> int:
         return int(self._rows)
@@ -103,7 +103,9 @@ class SavedDataset:
         shown = not datasets.are_progress_bars_disabled()
         datasets.disable_progress_bars()
         try:
-            datasets.load_from_disk(str(self.path)).select(rows).save_to_disk(str(stem))
+            chosen = datasets.load_from_disk(str(self.path)).select(rows)
+            # no rows make no file unless one is asked for, and then the folder cannot be opened again
+            chosen.save_to_disk(str(stem), num_shards=None if len(rows) else 1)
         finally:
             if shown:
                 datasets.enable_progress_bars()

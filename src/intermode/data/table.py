@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from intermode.data.pixels import Unreadable, arrange, decode, is_picture, picture_of, unit_range
+from intermode.data.pixels import Unreadable, arrange, check_image_model, decode, is_picture, picture_of, unit_range
 from intermode.data.source import Block
 from intermode.errors import InputError
 
@@ -84,8 +84,8 @@ class SampleColumn:
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise InputError if a model of samples of ``shape`` cannot take them."""
-        if self.images and len(shape) != 3:
-            raise InputError(f"data: {self._where} holds images; the model takes samples of shape {shape}")
+        if self.images:
+            check_image_model(shape, self._where)
 
     def block(self, table: pa.Table, first: int, shape: tuple[int, ...]) -> Block:
         """The rows of ``table``, which begins at sample ``first``."""
