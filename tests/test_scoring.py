@@ -177,7 +177,7 @@ def test_several_detectors_have_a_column_each(run, folder, tmp_path):
     for name, values in scores.columns.items():
         assert np.array_equal(listed.columns[name], values)  # every digit is written
     assert listed.ids == scores.ids
-    with pytest.raises(InputError, match="holds several columns .hal-renoise, mean.; choose one with --by"):
+    with pytest.raises(InputError, match=r"holds several columns \(hal-renoise, mean\); choose one with --by"):
         scores.column(None, "scores")
     assert scores.column("mean", "scores")[1] is scores.columns["mean"]
     with pytest.raises(InputError, match=r"has no column 'hal'; choose from hal-renoise, mean"):
@@ -193,10 +193,10 @@ def test_scores_of_other_data_are_refused(run, folder, pixels, tmp_path):
     _, of_array = run(tmp_path / "x.npy", "array.parquet")
     for own in (scores, listed):
         own.check_data(open_source(folder))
-        with pytest.raises(InputError, match="holds scores of other data than .*x.npy"):
+        with pytest.raises(InputError, match=r"holds scores of other data than .*x\.npy"):
             own.check_data(open_source(tmp_path / "x.npy"))
     np.save(tmp_path / "x.npy", 255 - pixels)  # of the same size and ids
-    with pytest.raises(InputError, match=r"holds scores of other data than .*x.npy \(digest"):
+    with pytest.raises(InputError, match=r"holds scores of other data than .*x\.npy \(digest"):
         of_array.check_data(open_source(tmp_path / "x.npy"))
     (folder / "22, a.png").rename(folder / "23.png")
     with pytest.raises(InputError, match=r"\(row 22 is 22, a\.png there and 23\.png here\)"):
@@ -284,7 +284,8 @@ import torch
 torch.set_num_threads(1)
 denoiser = NetworkDenoiser(Tiny().requires_grad_(False), linear(20))
 source = open_source(Path(sys.argv[1]), (3, 64, 64))
-score_source([HalRenoise(0, 1, 2)], denoiser, source, Path(sys.argv[2]), model=model_identity(denoiser, ""), settings={})
+identity = model_identity(denoiser, "")
+score_source([HalRenoise(0, 1, 2)], denoiser, source, Path(sys.argv[2]), model=identity, settings={})
 print(json.dumps([len(source), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 
