@@ -351,11 +351,12 @@ def contact_sheet(path: Path, panels: Sequence[tuple[str, Sequence[np.ndarray], 
     Images are (H, W) or (H, W, 3) in [-1, 1], each of a size of its own.
     """
     rows = max(1, *(-(-len(images) // columns) for _, images, _ in panels))
-    figure = Figure(figsize=(1.1 * columns * len(panels), 1.3 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.1 * columns * len(panels), 1.3 * rows + 0.4))
     parts: Any = figure.subfigures(1, len(panels), squeeze=False)
     for part, (title, images, captions) in zip(parts[0], panels, strict=True):
         part.suptitle(title, fontsize=9)
         all_axes = part.subplots(rows, columns, squeeze=False).ravel()
+        part.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.45 / figure.get_figheight(), 0.08, 0.25)
         for axes, image, caption in zip(all_axes, images, captions, strict=False):
             _image(axes, image)
             axes.set_title(caption, fontsize=6, pad=2)

@@ -36,6 +36,8 @@ CHUNK_NUMBERS = 2**18
 """Numbers in a chunk of large samples: a U-Net's activations are some thousand times as many bytes."""
 KEEP_EVERY = 10.0
 """Seconds between two writings of the scores so far."""
+TOLD_CLASSES = ("classes", "num_class_embeds", "class_embed_type")
+"""Settings of networks that take ``class_labels``."""
 TOLD = 5
 """Samples that could not be read which are told one by one; all of them are listed in a file."""
 
@@ -98,11 +100,14 @@ def score_source(
         progress: told how far it is.
 
     Raises:
-        InputError: samples that do not fit, a detector that cannot score this schedule, scores so far of another
-            run, or not one sample that can be read.
+        InputError: samples that do not fit, a class-conditional model, a detector that cannot score this schedule,
+            scores so far of another run, or not one sample that can be read.
     """
     progress = progress or Silent()
     n = len(source)
+    settings_of_network: Any = getattr(denoiser.network, "config", {})
+    if any(settings_of_network.get(key) for key in TOLD_CLASSES):
+        raise InputError("model: wants to be told the class of each sample; only models without classes can score data")
     for detector in detectors:
         detector.check(denoiser.schedule)
     names = [detector.name for detector in detectors]
