@@ -27,6 +27,7 @@ from intermode.files import load_tensors, replacing
 __all__ = ["Scores", "read_scores", "write_scores"]
 
 KEY = b"intermode"
+BESIDE = "score."
 ROWS = 65536
 
 
@@ -155,7 +156,9 @@ def read_scores(path: Path, field: str = "scores") -> Scores:
     if path.suffix == ".csv" and (named := _read_csv(path, field)) is not None:
         return named
     if path.suffix == ".safetensors":
-        tensors = {k[6:]: v.double().numpy() for k, v in load_tensors(path)[0].items() if k.startswith("score.")}
+        tensors = {
+            k.removeprefix(BESIDE): v.double().numpy() for k, v in load_tensors(path)[0].items() if k.startswith(BESIDE)
+        }
         if tensors:
             return Scores(path, tensors)
     values = load_samples(path, (1,), finite=False, field=field, dtype=np.float64)[:, 0].numpy()
