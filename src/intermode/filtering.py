@@ -93,7 +93,7 @@ def _list(source: Source, scores: np.ndarray, rows: np.ndarray, name: str, path:
 
 
 def _sheet(source: Source, scores: np.ndarray, threshold: Threshold, path: Path) -> None:
-    from intermode.plots import contact_sheet
+    from intermode.plots import sheet
 
     order = np.argsort(scores, kind="stable")[: int((~np.isnan(scores)).sum())]  # NaN comes last
     half = min(SHOWN, max(1, len(order) // 2))
@@ -103,4 +103,4 @@ def _sheet(source: Source, scores: np.ndarray, threshold: Threshold, path: Path)
         shown = [(picture, scores[row]) for picture, row in zip(pictures, rows, strict=True) if picture is not None]
         captions = [f"{score:.3g}" + (" rejected" if not score <= threshold.value else "") for _, score in shown]
         panels.append((title, [picture for picture, _ in shown], captions))
-    contact_sheet(path, panels, COLUMNS)
+    sheet(path, panels, COLUMNS)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Band",
     "Box",
-    "contact_sheet",
     "curves",
     "fields",
     "film_strips",
@@ -33,6 +32,7 @@ __all__ = [
     "scatter",
     "scatter_panels",
     "score_histogram",
+    "sheet",
     "trajectories",
 ]
 
@@ -345,7 +345,7 @@ def image_panels(
 
 
 @rc_context(STYLE)
-def contact_sheet(path: Path, panels: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]], columns: int) -> None:
+def sheet(path: Path, panels: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]], columns: int) -> None:
     """Images to look through, beside each other: a panel for each (title, images, captions), ``path`` a PNG alone.
 
     Images are (H, W) or (H, W, 3) in [-1, 1], each of a size of its own.
