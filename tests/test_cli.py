@@ -32,6 +32,12 @@ def tree(folder):
     return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
+def listed_in(path):
+    """Rows and scores in a list that filter wrote."""
+    rows, scores = np.loadtxt(path, delimiter=",", skiprows=1).T
+    return rows.astype(int), scores
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty current folder whose name has a space."""
@@ -225,7 +231,7 @@ def test_weights_and_widths_of_a_mixture_are_checked():
         ("x.npy", np.zeros((4, 2, 2)), "data: samples of shape (2, 2); train takes flat samples (n, d)"),
         ("x.npy", np.array([1j, 2]), "cannot be read as numbers (it holds complex128)"),
         ("x.npy", np.array(["a", "b"]), "cannot be read as numbers"),
-        ("x.npy", np.array([{}, 1], dtype=object), "cannot be read as numbers (Object arrays cannot be loaded"),
+        ("x.npy", np.array([{}, 1], dtype=object), "cannot be read as numbers (Array can't be memory-mapped: Python"),
         ("x.npy", "hello", "cannot be read as numbers"),
         ("x.npy", "", "cannot be read as numbers"),
         ("x.csv", "", "has shape (0, 1)"),
@@ -303,7 +309,7 @@ def test_sampling_settings(refused, model, setting, expected):
         ("--window 3 1", "window: 3..1 is empty"),
         ("--count 1", "count: 1 is outside 2..16"),
         ("--seed -1", "seed: -1 must be at least 0"),
-        ("--out s.txt", "out: s.txt must be a file that ends in .npy or .csv"),
+        ("--out s.txt", "out: s.txt must be a file that ends in .parquet, .csv or .npy"),
         ("--out data.npy", "out: data.npy is the data itself"),
     ],
 )
@@ -518,11 +524,14 @@ def test_train_sample_score_filter(here, done, suffix):
     done("score", "model", source, "--out", "scores.npy", "--count", "4")
     scores = np.load("scores.npy")
     assert scores.shape == (300,)
-    assert np.array_equal(np.loadtxt("scores.csv"), scores)  # every digit is written
+    listed = np.loadtxt("scores.csv", delimiter=",", skiprows=1)
+    assert np.array_equal(listed, np.stack([np.arange(300), scores], 1))  # every digit is written
+    assert Path("scores.csv").read_text().startswith("id,hal-renoise\n")
 
     said = done("filter", source, "--scores", "scores.npy", "--kept", "0.9", "--out", "out")
     assert said.startswith("kept: 270 of 300 in out")
-    rows = np.loadtxt("out/kept_rows.csv", dtype=int)
+    rows, kept_scores = listed_in("out/kept_scores.csv")
+    assert np.array_equal(kept_scores, scores[rows])
     assert np.array_equal(rows, np.sort(np.argsort(scores)[:270]))
     if suffix == ".npy":
         assert np.array_equal(np.load("out/kept.npy"), points[rows])
@@ -562,7 +571,7 @@ def test_the_three_thresholds(done, here, data, way, value, kept):
     scores, bad = np.abs(data), np.load("labels.npy") == 1
     done("filter", "data.npy", "--scores", "scores.npy", *way.split(), "--out", "out")
     record = json.loads(Path("out/threshold.json").read_text())
-    rows, rejected = np.loadtxt("out/kept_rows.csv", dtype=int), np.loadtxt("out/rejected_rows.csv", dtype=int)
+    rows, rejected = listed_in("out/kept_scores.csv")[0], listed_in("out/rejected_scores.csv")[0]
     assert np.array_equal(np.sort(np.concatenate([rows, rejected])), np.arange(300))
     assert scores[rows].max() <= record["value"]
     assert scores[rejected].min() > record["value"]

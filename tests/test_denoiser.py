@@ -233,3 +233,10 @@ def test_table_refuses_samples_of_another_width(schedule, modes):
     table = TabulatedDenoiser(MixtureDenoiser(modes, schedule), -4, 4, points=10)
     with pytest.raises(InputError):
         table(torch.zeros(3, 2), 3)
+
+
+def test_a_network_that_does_not_say_its_size_is_refused():
+    network = Answer(normal(1))
+    network.config = SimpleNamespace(sample_size=None, in_channels=3)
+    with pytest.raises(InputError, match="has no sample_size, so its samples' shape is unknown"):
+        _ = NetworkDenoiser(network, linear(20)).shape

@@ -138,8 +138,20 @@ def _weights_of(folder: Path) -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """The beginning of the SHA-256 of a model folder's weights: tells one model from another."""
-    return hashlib.sha256(_weights_of(folder).read_bytes()).hexdigest()[:16]
+    """The beginning of the SHA-256 of a model folder's weights, in one file or many: tells one model from another.
+
+    Raises:
+        InputError: a folder without weights.
+    """
+    weights = sorted(path for path in folder.rglob("*.safetensors") if not path.name.startswith("checkpoint"))
+    if not weights:
+        raise InputError(f"{folder}: holds no weights (*.safetensors)")
+    digest = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def load_model(folder: Path) -> NetworkDenoiser:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from intermode.data import Source
+    from intermode.detect import SampleDetector
+    from intermode.scores import Scores
     from intermode.threshold import Threshold
 
 __all__ = ["main"]
@@ -472,41 +475,78 @@ class ScoreOptions:
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """Model folder."""
     data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Samples: .npy, .csv or .safetensors."""
+    """A folder of images, .npy, .csv, .safetensors, .parquet, or a folder written by datasets."""
     out: Path
-    """File for the scores: .npy or .csv, one number per sample, larger = more suspect."""
+    """File for the scores, larger = more suspect: .parquet or .csv (with ids), or .npy."""
     window: tuple[int, int] = (0, 15)
     """Timesteps to which samples are noised again, both ends included."""
     count: int = 10
     """How many of them, one network evaluation each."""
+    column: str | None = None
+    """Of a table, that holds the samples; found out unless given."""
+    strict: bool = False
+    """Stop at the first sample that cannot be read, rather than skip and list it."""
     seed: int = 0
     """Noise belongs to (seed, sample index)."""
+    chunk: int | None = None
+    """Samples computed together: 16384, or fewer if they are large."""
+    device: str = "cpu"
+    """cpu or cuda."""
     threads: int | None = None
     """torch's on a CPU."""
 
 
+def _sample_detectors(options: ScoreOptions) -> tuple[list[SampleDetector], dict[str, Any]]:
+    """The detectors asked for, and their settings for the record."""
+    from intermode.detect.hal import HalRenoise
+
+    low, high = options.window
+    return [HalRenoise(low, high, options.count)], {"window": [low, high], "count": options.count}
+
+
 def _score(args: Sequence[str]) -> None:
     options = _parse(ScoreOptions, args, "score", "Score finished samples by Hal over re-noisings of each.")
-    from intermode.bundle import load_model
-    from intermode.data import load_samples, save_array
-    from intermode.detect.hal import HalRenoise
-    from intermode.generate import score
+    from intermode.bundle import load_model, weights_digest
+    from intermode.data import open_source
     from intermode.progress import Bars
+    from intermode.scoring import model_identity, score_source
 
-    if options.out.suffix not in (".npy", ".csv") or options.out.is_dir():
-        raise InputError(f"out: {options.out} must be a file that ends in .npy or .csv")
-    if options.out.resolve() == options.data.resolve():
-        raise InputError(f"out: {options.out} is the data itself; choose another file")
+    if options.out.suffix not in (".parquet", ".npy", ".csv") or options.out.is_dir():
+        raise InputError(f"out: {options.out} must be a file that ends in .parquet, .csv or .npy")
+    _check_outside(options.out, options.data)
     if options.seed < 0:
         raise InputError(f"seed: {options.seed} must be at least 0")
     _use_threads(options.threads)
-    low, high = options.window
-    detector = HalRenoise(low, high, options.count)
+    _check_device(options.device)
+    detectors, settings = _sample_detectors(options)
     denoiser = load_model(options.model)
-    data = load_samples(options.data, denoiser.shape, finite=False)
-    scores = score(detector, denoiser, data, seed=options.seed, progress=Bars())
-    save_array(options.out, scores)
-    print(f"scores: {options.out} ({len(scores):,})")
+    denoiser.network.to(options.device)
+    progress = Bars()
+    source = open_source(options.data, denoiser.shape, column=options.column, progress=progress)
+    scored = score_source(
+        detectors,
+        denoiser,
+        source,
+        options.out,
+        model=model_identity(denoiser, weights_digest(options.model)),
+        settings=settings,
+        seed=options.seed,
+        chunk=options.chunk,
+        device=options.device,
+        strict=options.strict,
+        progress=progress,
+    )
+    skipped = f", {scored.skipped:,} skipped, listed in {scored.listed}" if scored.skipped else ""
+    print(f"scores: {options.out} ({scored.samples - scored.skipped:,}{skipped})")
+
+
+def _check_outside(out: Path, data: Path) -> None:
+    """Nothing is written over the data, or into its folder."""
+    there, here = out.resolve(), data.resolve()
+    if there == here:
+        raise InputError(f"out: {out} is the data itself; choose another place")
+    if here in there.parents:
+        raise InputError(f"out: {out} lies in the data's folder {data}, which is never changed; choose another place")
 
 
 @dataclass
@@ -514,11 +554,13 @@ class FilterOptions:
     """Keep the samples under a threshold. Give one of: kept; reference and alpha; labels and removed."""
 
     data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Samples: .npy, .csv or .safetensors."""
+    """A folder of images, .npy, .csv, .safetensors, .parquet, or a folder written by datasets."""
     out: Path
-    """Folder for kept and rejected samples and threshold.json."""
+    """Folder for kept and rejected samples, their scores, threshold.json and, of images, sheet.png."""
     scores: Path | None = None
-    """Scores of the samples (.npy or .csv); unless given, score.hal of a .safetensors file."""
+    """Scores of the samples (.parquet, .csv, .npy); unless given, those in a .safetensors file."""
+    by: str | None = None
+    """The score, where a file holds several."""
     kept: float | None = None
     """Keep this share of the samples, those with the lowest scores."""
     reference: Path | None = None
@@ -526,42 +568,41 @@ class FilterOptions:
     alpha: float = 0.05
     """A good sample is lost with at most this probability (with reference)."""
     labels: Path | None = None
-    """Whether each sample is hallucinated, 0 or 1 (.npy or .csv)."""
+    """Whether samples are hallucinated, 0 or 1: for each (.npy, .csv), or by id (.csv, .parquet with a column id)."""
     removed: float = 0.95
     """Remove this share of the hallucinations (with labels)."""
+    column: str | None = None
+    """Of a table, that holds the images for the sheet; found out unless given."""
 
 
 def _filter(args: Sequence[str]) -> None:
     options = _parse(FilterOptions, args, "filter", "Keep the samples under a threshold; the input is never changed.")
-    import numpy as np
-
-    from intermode.data import copy_rows, load_samples, save_array
-    from intermode.files import load_tensors, write_json
+    from intermode.data import open_source
+    from intermode.filtering import write_parts
+    from intermode.scores import read_scores
 
     ways = [name for name in ("kept", "reference", "labels") if getattr(options, name) is not None]
     if len(ways) != 1:
         raise InputError(f"threshold: give exactly one of --kept, --reference and --labels (got {len(ways)})")
     _check_new(options.out)
-    samples = load_samples(options.data, finite=False)
-    if options.scores:
-        scores = _numbers(options.scores, "scores")
-    elif options.data.suffix == ".safetensors" and "score.hal" in (tensors := load_tensors(options.data)[0]):
-        scores = tensors["score.hal"].numpy()
-    else:
+    _check_outside(options.out, options.data)
+    source = open_source(options.data, column=options.column)
+    scores = read_scores(options.scores or options.data) if options.scores or _holds_scores(options.data) else None
+    if scores is None:
         raise InputError(f"scores: {options.data} holds none; give --scores FILE")
-    if len(scores) != len(samples):
-        raise InputError(f"scores: {len(scores)} for {len(samples)} samples; need one for each")
-    threshold = _threshold(options, scores)
-    keep = threshold.keep(scores)
+    scores.check_data(source)
+    name, values = scores.column(options.by, "scores")
+    threshold = _threshold(options, source, scores, name, values)
     with _whole_folder(options.out) as folder:
-        for name, mask in (("kept", keep), ("rejected", ~keep)):
-            rows = np.flatnonzero(mask)
-            copy_rows(options.data, rows, folder / f"{name}{options.data.suffix}")
-            save_array(folder / f"{name}_rows.csv", rows)
-        record = {"value": threshold.value, "rule": threshold.rule, "samples": len(keep), "kept": int(keep.sum())}
-        write_json(folder / "threshold.json", record)
+        keep = write_parts(source, values, name or "score", threshold, folder)
     count = int(keep.sum())
     print(f"kept: {count:,} of {len(keep):,} in {options.out} ({threshold.rule}, score up to {threshold.value:.4g})")
+
+
+def _holds_scores(data: Path) -> bool:
+    from intermode.files import load_tensors
+
+    return data.suffix == ".safetensors" and any(name.startswith("score.") for name in load_tensors(data)[0])
 
 
 @contextmanager
@@ -577,26 +618,26 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _numbers(path: Path, field: str) -> np.ndarray:
+def _threshold(options: FilterOptions, source: Source, scores: Scores, name: str, values: np.ndarray) -> Threshold:
+    """Fitted on what could be read."""
     import numpy as np
 
-    from intermode.data import load_samples
-
-    return load_samples(path, (1,), finite=False, field=field, dtype=np.float64)[:, 0].numpy()
-
-
-def _threshold(options: FilterOptions, scores: np.ndarray) -> Threshold:
     from intermode import threshold
+    from intermode.filtering import labels_of
+    from intermode.scores import read_scores
 
+    read = ~np.isnan(values)
     if options.kept is not None:
-        return threshold.quantile(scores, options.kept)
+        return threshold.quantile(values[read], options.kept)
     if options.reference:
-        return threshold.conformal(_numbers(options.reference, "reference"), options.alpha)
+        reference = read_scores(options.reference, "reference")
+        reference.check_same_score(scores, "reference")
+        good = reference.column(name or None, "reference")[1]
+        return threshold.conformal(good[~np.isnan(good)], options.alpha)
     assert options.labels is not None
-    labels = _numbers(options.labels, "labels")
-    if len(labels) != len(scores) or not set(labels.tolist()) <= {0.0, 1.0}:
-        raise InputError(f"labels: {options.labels} must hold {len(scores)} numbers, each 0 or 1")
-    return threshold.labelled(scores, labels.astype(bool), removed=options.removed)
+    rows, bad = labels_of(read_scores(options.labels, "labels"), source)
+    known = read[rows]
+    return threshold.labelled(values[rows][known], bad[known], removed=options.removed)
 
 
 @dataclass

@@ -103,6 +103,8 @@ class NetworkDenoiser(Denoiser):
             return tuple(int(size) for size in self.network.shape)  # type: ignore[union-attr] # its own property
         config: Any = self.network.config
         size = config.sample_size
+        if size is None:
+            raise InputError("model: the config of its network has no sample_size, so its samples' shape is unknown")
         height, width = (size, size) if isinstance(size, int) else size
         return int(config.in_channels), int(height), int(width)
 

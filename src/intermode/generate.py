@@ -280,6 +280,7 @@ def score(
     denoiser: Denoiser,
     x: Tensor,
     *,
+    first: int = 0,
     seed: int = 0,
     chunk: int = LOW_DIMENSIONAL_CHUNK,
     device: str = "cpu",
@@ -289,13 +290,14 @@ def score(
     ranks: Ranks | None = None,
     **condition: Any,
 ) -> np.ndarray:
-    """(n,) float64 scores of finished samples x (n, *shape); sample i's noise belongs to (seed, i).
+    """(n,) float64 scores of finished samples x (n, *shape); the noise of x[i] belongs to (seed, first + i).
 
     Args:
         detector: gives the scores.
         denoiser: helps it.
         x: finished samples.
         seed: of the noise.
+        first: index of x[0] among all samples, where x is a part of them.
         chunk: samples scored together.
         device: where to score.
         folder: where the scores of finished chunks are kept, so that a killed run goes on where it was and many
@@ -324,7 +326,7 @@ def score(
         rows = x[start : start + chunk]
         missing = chunk - len(rows)  # a short chunk is computed whole and cut
         whole = torch.cat([rows, rows[:1].expand(missing, *plan.shape)]) if missing else rows
-        noise = NoiseStream(seed, start, chunk, plan.shape, purpose="renoise", device=device)
+        noise = NoiseStream(seed, first + start, chunk, plan.shape, purpose="renoise", device=device)
         own = _condition_of(condition, plan.n, start, chunk, device)
         scores = detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu()
         task.advance(len(rows))

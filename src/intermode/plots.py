@@ -35,6 +35,7 @@ __all__ = [
     "scatter",
     "scatter_panels",
     "score_histogram",
+    "sheet",
     "trajectories",
 ]
 
@@ -309,7 +310,8 @@ def curves(
 
 
 def _image(axes: Axes, image: np.ndarray, boxes: Sequence[Box] = (), framed: bool = False) -> None:
-    """An image in [-1, 1], on its axes alone, with red boxes around parts of it, or around all."""
+    """An image (H, W) or (H, W, 3) in [-1, 1], on its axes alone, with red boxes around parts of it, or around all."""
+    image = (image + 1) / 2 if image.ndim == 3 else image  # colours are shown from 0 to 1
     axes.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -343,6 +345,28 @@ def image_panels(
             if captions:
                 all_axes[k].set_title(captions[k], fontsize=5.5, pad=2)
     _save(figure, path)
+
+
+@rc_context(STYLE)
+def sheet(path: Path, panels: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]], columns: int) -> None:
+    """Images to look through, beside each other: a panel for each (title, images, captions), ``path`` a PNG alone.
+
+    Images are (H, W) or (H, W, 3) in [-1, 1], each of a size of its own.
+    """
+    rows = max(1, *(-(-len(images) // columns) for _, images, _ in panels))
+    figure = Figure(figsize=(1.1 * columns * len(panels), 1.3 * rows + 0.4))
+    parts: Any = figure.subfigures(1, len(panels), squeeze=False)
+    for part, (title, images, captions) in zip(parts[0], panels, strict=True):
+        part.suptitle(title, fontsize=9)
+        all_axes = part.subplots(rows, columns, squeeze=False).ravel()
+        part.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.45 / figure.get_figheight(), 0.08, 0.25)
+        for axes, image, caption in zip(all_axes, images, captions, strict=False):
+            _image(axes, image)
+            axes.set_title(caption, fontsize=6, pad=2)
+        for axes in all_axes[len(images) :]:
+            axes.set_axis_off()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 @rc_context(STYLE)
