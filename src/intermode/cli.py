@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from intermode.data import Source
+    from intermode.denoiser import NetworkDenoiser
     from intermode.detect import SampleDetector
+    from intermode.progress import Progress
     from intermode.scores import Scores
     from intermode.threshold import Threshold
 
@@ -53,6 +55,9 @@ commands:
   bench       compare all detectors on the same samples, where the truth is known
 
 intermode COMMAND --help explains a command."""
+
+FITTING = 5000
+"""Training samples that a detector is fitted on, the first ones."""
 
 
 def _parse(options: type, args: Sequence[str], name: str, description: str) -> Any:
@@ -478,10 +483,14 @@ class ScoreOptions:
     """A folder of images, .npy, .csv, .safetensors, .parquet, or a folder written by datasets."""
     out: Path
     """File for the scores, larger = more suspect: .parquet or .csv (with ids), or .npy."""
-    window: tuple[int, int] = (0, 15)
-    """Timesteps to which samples are noised again, both ends included."""
+    detectors: tuple[str, ...] = ("hal-renoise",)
+    """Scores to compute: those of docs/detectors.md that look at finished samples."""
+    window: tuple[int, int] | None = None
+    """Of hal-renoise: timesteps to which samples are noised again, both ends included; 0 15, of images 100 150."""
     count: int = 10
-    """How many of them, one network evaluation each."""
+    """Of hal-renoise: how many of them, one network evaluation each."""
+    fit: Path | None = None
+    """Training data, for the detectors that must see some: knn, realism, diffpath, ..."""
     column: str | None = None
     """Of a table, that holds the samples; found out unless given."""
     strict: bool = False
@@ -496,16 +505,40 @@ class ScoreOptions:
     """torch's on a CPU."""
 
 
-def _sample_detectors(options: ScoreOptions) -> tuple[list[SampleDetector], dict[str, Any]]:
-    """The detectors asked for, and their settings for the record."""
+def _sample_detectors(
+    options: ScoreOptions, denoiser: NetworkDenoiser, progress: Progress
+) -> tuple[list[SampleDetector], dict[str, Any]]:
+    """The detectors asked for, fitted if need be, and their settings for the record."""
+    from intermode.data import open_source
     from intermode.detect.hal import HalRenoise
+    from intermode.detect.registry import Setting, describe, make
 
-    low, high = options.window
-    return [HalRenoise(low, high, options.count)], {"window": [low, high], "count": options.count}
+    setting = Setting(denoiser.shape)
+    low, high = options.window or ((100, 150) if setting.image else (0, 15))
+    found: list[Any] = [
+        HalRenoise(low, high, options.count) if name == "hal-renoise" else make(name, setting)
+        for name in options.detectors
+    ]
+    if not found or len(set(options.detectors)) < len(found):
+        raise InputError(f"detectors: {' '.join(options.detectors) or 'none'}; each at most once, and at least one")
+    for name, detector in zip(options.detectors, found, strict=True):
+        if hasattr(detector, "update"):
+            raise InputError(f"detectors: {name} watches samples while they are made; choose one for finished samples")
+    if fitted := [d for d in found if hasattr(d, "fit")]:
+        if options.fit is None:
+            raise InputError(f"fit: {fitted[0].name} must see training data first; give --fit DATA")
+        source = open_source(options.fit, denoiser.shape, column=options.column, progress=progress)
+        block = next(source.blocks(FITTING))
+        read = [row for row in range(len(block.values)) if block.first + row not in block.unread]
+        data = block.values[read].to(options.device)
+        for detector in fitted:
+            detector.fit(denoiser, data, seed=options.seed)
+    record: dict[str, Any] = {d.name: describe(d) for d in found}
+    return found, {**record, **({"fit": str(options.fit)} if fitted else {})}
 
 
 def _score(args: Sequence[str]) -> None:
-    options = _parse(ScoreOptions, args, "score", "Score finished samples by Hal over re-noisings of each.")
+    options = _parse(ScoreOptions, args, "score", "Score finished samples, wherever they come from.")
     from intermode.bundle import load_model, weights_digest
     from intermode.data import open_source
     from intermode.progress import Bars
@@ -518,10 +551,10 @@ def _score(args: Sequence[str]) -> None:
         raise InputError(f"seed: {options.seed} must be at least 0")
     _use_threads(options.threads)
     _check_device(options.device)
-    detectors, settings = _sample_detectors(options)
     denoiser = load_model(options.model)
     denoiser.network.to(options.device)
     progress = Bars()
+    detectors, settings = _sample_detectors(options, denoiser, progress)
     source = open_source(options.data, denoiser.shape, column=options.column, progress=progress)
     scored = score_source(
         detectors,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from intermode.detect.registry import describe
 from intermode.experiments.bench.candidates import candidates
 from intermode.experiments.bench.pools import CHAIN, Pool
 from intermode.files import load_tensors, save_tensors, write_json
@@ -91,19 +92,10 @@ def _sample_detector(pool: Pool, config: Any, name: str) -> tuple[dict[str, torc
             scores = score(best, pool.denoiser, x, seed=config.seed + 2, chunk=chunk)
             tensors[part] = torch.from_numpy(scores)
     return tensors, {
-        "settings": _settings(best),
+        "settings": describe(best),
         "nfe": int(best.nfe),
         "relative_time": seconds / (CHAIN * pool.evaluation_s),
     }
-
-
-def _settings(detector: Any) -> str:
-    """The public numbers of a detector, as words."""
-    shown = {
-        k: v for k, v in vars(detector).items() if not k.startswith("_") and isinstance(v, int | float | tuple | str)
-    }
-    shown.pop("name", None)
-    return ", ".join(f"{k} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in shown.items())
 
 
 def auroc(scores: np.ndarray, bad: np.ndarray) -> float:
