@@ -285,7 +285,7 @@ def curves(
     Args:
         ticks: names of the settings, where they are no numbers.
     """
-    figure, (axes,) = _figure(4.6, 3.0)
+    figure, (axes,) = _figure(max(4.6, 0.42 * len(ticks or ())), 3.0)  # room for the names
     places = range(len(x)) if ticks else list(x)
     for colour, (label, (values, low, high)) in zip((BLUE, ORANGE, RED, GREY, "#3a8f4e"), lines.items(), strict=False):
         errors = [np.subtract(values, low).clip(0), np.subtract(high, values).clip(0)]

@@ -23,6 +23,7 @@ from intermode.detect.hal import Hal
 from intermode.evaluate import ratio_of_shares, share
 from intermode.experiments import arms
 from intermode.experiments.image_model import ImageModelConfig
+from intermode.experiments.shapes import boxes_of
 from intermode.files import load_tensors
 from intermode.generate import Generated, Plan, generate
 from intermode.progress import Progress
@@ -242,8 +243,8 @@ def _pictures(run: Run, results: Results, config: Config) -> None:
     panels = []
     for title, place in places:
         samples = load_tensors(place / "samples.safetensors")[0]["samples"][:SHOWN]
-        objects = config.target.label(samples).objects
-        boxes = [[(o.row, o.column, o.height, o.width) for o in found if o.wrong] for found in objects]
+        labels = config.target.label(samples)
+        boxes = [boxes_of(labels, row) for row in range(len(samples))]
         panels.append((title, np.asarray(samples[:, 0]), boxes, ()))
     plots.image_panels(run.figure("generations"), panels, 3)
     results.figures["generations"] = (

@@ -9,7 +9,6 @@ t = 700..850 and at others; the best window is chosen on half of the samples and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +23,11 @@ from intermode.experiments.image_model import ImageModelConfig
 from intermode.experiments.windows import Windows, compare, detectors
 from intermode.generate import Generated, Plan, generate, predictions
 from intermode.run import Claim, Results, Run, at_least
-from intermode.targets.shape_oracle import FoundShape, ShapeLabels
-from intermode.targets.shape_support import KINDS
+from intermode.targets.shape_oracle import ShapeLabels
+from intermode.targets.shape_support import KINDS, SIZE
 from intermode.targets.shapes import Shapes
 
-__all__ = ["TIERS", "Config", "run"]
+__all__ = ["TIERS", "Config", "boxes_of", "run"]
 
 PAPER_REMOVED = 0.95
 """Share of the hallucinations that the paper removes when it keeps 95 % of the in-support samples (section 5.2)."""
@@ -173,9 +172,11 @@ def _rates(results: Results, labels: ShapeLabels) -> None:
     )
 
 
-def _boxes(objects: Sequence[FoundShape]) -> list[plots.Box]:
-    """Around what is wrong."""
-    return [(o.row, o.column, o.height, o.width) for o in objects if o.wrong]
+def boxes_of(labels: ShapeLabels, row: int) -> list[plots.Box]:
+    """Around what is wrong with an image: all of it, if it is blank."""
+    if np.asarray(labels.rule)[row] == "blank":
+        return [(2, 2, SIZE - 4, SIZE - 4)]
+    return [(o.row, o.column, o.height, o.width) for o in labels.objects[row] if o.wrong]
 
 
 def _pick(mask: np.ndarray, count: int) -> list[int]:
@@ -191,7 +192,7 @@ def _images(run: Run, results: Results, config: Config, generated: Generated, la
         run.figure("samples"),
         [
             ("training data", real, [()] * len(real), []),
-            ("generated", images[first], [_boxes(labels.objects[k]) for k in first], []),
+            ("generated", images[first], [boxes_of(labels, k) for k in first], []),
         ],
         columns,
     )
@@ -207,7 +208,7 @@ def _images(run: Run, results: Results, config: Config, generated: Generated, la
                 (
                     "generated, off the support",
                     images[wrong],
-                    [_boxes(labels.objects[k]) for k in wrong],
+                    [boxes_of(labels, k) for k in wrong],
                     [str(np.asarray(labels.rule)[k]) for k in wrong],
                 )
             ],
@@ -235,7 +236,7 @@ def _film_strips(
     plots.film_strips(
         run.figure("film-strips"),
         timesteps[frames].tolist(),
-        [(titles[k], x0_hat[frames, k, 0], _boxes(labels.objects[row])) for k, row in enumerate(rows)],
+        [(titles[k], x0_hat[frames, k, 0], boxes_of(labels, row)) for k, row in enumerate(rows)],
         config.window,
     )
     results.figures["film-strips"] = (
