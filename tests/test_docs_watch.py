@@ -2,15 +2,20 @@
 
 import re
 import runpy
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import tiny_pipelines as tiny
+from PIL import Image
+
+from intermode.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "watch.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+COMMANDS = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
 NEEDS_TRANSFORMERS = "StableDiffusionPipeline"
 
 
@@ -37,6 +42,27 @@ def test_every_snippet_runs(tmp_path, monkeypatch):
         elif "detector.score()" in snippet or "callback.finish" in snippet:
             assert tuple(names["scores"].shape) == (8,)
             assert np.isfinite(np.asarray(names["scores"])).all()
+
+
+def test_every_command_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pipe = tiny.ddpm()
+    pipe.save_pretrained("my-model")
+    size = pipe.unet.config.sample_size
+    rng = np.random.default_rng(0)
+    for folder in ("my-images", "good-images"):
+        (tmp_path / folder).mkdir()
+        for k in range(20):
+            pixels = rng.integers(0, 256, (size, size, pipe.unet.config.in_channels), dtype=np.uint8)
+            Image.fromarray(pixels.squeeze()).save(tmp_path / folder / f"{k:02d}.png")
+    commands = [line for block in COMMANDS for line in block.strip().splitlines()]
+    assert len(commands) == 5
+    for line in commands:
+        program, *args = shlex.split(line)
+        assert program == "intermode"
+        assert main(args) == 0, capsys.readouterr().err
+    assert len(list((tmp_path / "best" / "kept").glob("*.png"))) == 18
+    assert (tmp_path / "guaranteed" / "sheet.png").exists()
 
 
 def test_the_table_of_schedulers_is_what_the_code_does():
