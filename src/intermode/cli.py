@@ -486,7 +486,8 @@ class ScoreOptions:
     detectors: tuple[str, ...] = ("hal-renoise",)
     """Scores to compute: those of docs/detectors.md that look at finished samples."""
     window: tuple[int, int] | None = None
-    """Of hal-renoise: timesteps to which samples are noised again, both ends included; 0 15, of images 100 150."""
+    """Of hal-renoise: timesteps to which samples are noised again, both ends included; unless given 0..15, and of
+    images a tenth to three twentieths of the schedule's."""
     count: int = 10
     """Of hal-renoise: how many of them, one network evaluation each."""
     fit: Path | None = None
@@ -514,10 +515,13 @@ def _sample_detectors(
     from intermode.detect.registry import Setting, describe, make
 
     setting = Setting(denoiser.shape)
-    low, high = options.window or ((100, 150) if setting.image else (0, 15))
+    (low, high), count = options.window or (0, 0), options.count
+    if options.window is None:
+        last = len(denoiser.schedule) - 1
+        low, high = (last // 10, max(last * 3 // 20, last // 10 + 1)) if setting.image else (0, min(15, last))
+        count = min(count, high - low + 1)
     found: list[Any] = [
-        HalRenoise(low, high, options.count) if name == "hal-renoise" else make(name, setting)
-        for name in options.detectors
+        HalRenoise(low, high, count) if name == "hal-renoise" else make(name, setting) for name in options.detectors
     ]
     if not found or len(set(options.detectors)) < len(found):
         raise InputError(f"detectors: {' '.join(options.detectors) or 'none'}; each at most once, and at least one")
