@@ -154,10 +154,9 @@ def test_a_reference_may_be_a_file_of_scores(done, refused, here):
     done("score", "model", "images", "--out", "reference.csv", "--window", "0", "9", "--count", "3")
     Path("reference.parquet").unlink()
     done("score", "model", "images", "--out", "reference.parquet", "--window", "0", "9", "--count", "3")
-    assert (
-        "was scored otherwise than scores.parquet (hal-renoise is t = 0..9, timesteps 0 4 9 there and t = 0..9, timesteps 0 9 here)"
-        in refused(*args, "--out", "b")
-    )
+    said = refused(*args, "--out", "b")
+    assert "was scored otherwise than scores.parquet" in said
+    assert "timesteps 0 4 9 there and t = 0..9, timesteps 0 9 here" in said
 
 
 def test_a_parquet_file_keeps_its_columns(done, here):
