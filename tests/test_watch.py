@@ -13,6 +13,7 @@ import tiny_pipelines as tiny
 import torch
 
 import intermode
+from intermode.bundle import load_model, shipped
 from intermode.denoiser import NetworkDenoiser
 from intermode.detect.hal import Hal
 from intermode.detect.window import SNR, Fraction, Window
@@ -21,7 +22,7 @@ from intermode.generate import Plan, generate
 from intermode.networks.unet import PatchUNet2DModel
 from intermode.noise import NoiseStream
 from intermode.sampler import Ancestral
-from intermode.schedule import from_diffusers
+from intermode.schedule import cosine, from_diffusers
 
 ALL = Fraction(0, 1)
 
@@ -91,6 +92,22 @@ def test_scores_are_those_of_our_own_sampler_for_the_same_noise(variance, monkey
         assert watched.scores[name].dtype == np.float64
     assert len(np.unique(watched.scores["part"])) == 4
     assert np.allclose(images, ((ours.samples + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy(), atol=1e-4)
+
+
+def test_the_shipped_model_of_shapes_is_a_pipeline_whose_scores_are_ours(monkeypatch):
+    folder = shipped("shapes", cosine(1000), "shapes")
+    pipe = tiny.quiet(diffusers.DDPMPipeline.from_pretrained(folder))
+    denoiser = load_model(folder)
+    noise = NoiseStream(5, 0, 2, denoiser.shape)
+    for module in ("schedulers.scheduling_ddpm", "pipelines.ddpm.pipeline_ddpm"):
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", lambda *_, **__: noise())
+    with intermode.watch(pipe, [Hal(window=ALL)]) as watched:
+        images = pipe(batch_size=2, num_inference_steps=20, output_type="np").images
+    ours = generate(denoiser, Ancestral("small", 20), Plan(2, denoiser.shape, seed=5, chunk=2), [Hal(window=ALL)])
+    assert np.allclose(watched.scores["hal"], ours.scores["hal"], rtol=2e-3)
+    assert np.allclose(images[..., 0], ((ours.samples[:, 0] + 1) / 2).clamp(0, 1).numpy(), atol=2e-3)
+    # and it draws shapes: bright ones on black
+    assert 0.003 < (images > 0.5).mean() < 0.06
 
 
 # rows belong to images
