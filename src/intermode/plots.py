@@ -301,6 +301,8 @@ def curves(
         axes.set_yscale("log")
     if ticks:
         axes.set_xticks(list(places), list(ticks))
+    elif not log_x and all(float(v).is_integer() for v in x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no generation 0.5
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if len(lines) > 1:
