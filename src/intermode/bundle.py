@@ -177,11 +177,17 @@ def load_model(folder: Path) -> NetworkDenoiser:
 def _load_pipeline(folder: Path) -> NetworkDenoiser:
     """The U-Net and the schedule of somebody else's pipeline folder."""
     from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
 
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # two files are no wait worth showing
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder}: diffusers cannot open it ({str(error).strip().splitlines()[0]})") from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     parts = set(pipe.components)
     if parts != {"unet", "scheduler"}:
         raise InputError(
