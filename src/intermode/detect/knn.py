@@ -76,7 +76,7 @@ class _Neighbours:
         return self.features(x).to(torch.float64)
 
     def _score(self, features: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # both scores define it
 
 
 class KNN(_Neighbours):

@@ -68,7 +68,7 @@ def _oracle(setting: Setting) -> Oracle:
 def _posterior_variance(setting: Setting, statistic: str) -> PosteriorVariance:
     # whole Jacobians up to four dimensions, as many products beyond
     probes = 8 if setting.image else min(setting.shape[0], 4)
-    return PosteriorVariance(statistic, setting.pick((3, 5, 7, 10), (50, 100)), probes)  # type: ignore[arg-type]
+    return PosteriorVariance(statistic, setting.pick((3, 5, 7, 10), (50, 100)), probes)  # type: ignore[arg-type] # one of its statistics
 
 
 DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {

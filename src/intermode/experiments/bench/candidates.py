@@ -36,7 +36,7 @@ def _posterior(statistic: str) -> Callable[[Setting], list[Detector]]:
         # whole Jacobians in a few dimensions, as many products beyond
         probes = 4 if setting.image else setting.shape[0]
         chosen = ((25, 50), (100, 200), (300, 400)) if setting.image else LOW
-        return [PosteriorVariance(statistic, timesteps, probes) for timesteps in chosen]  # type: ignore[arg-type]
+        return [PosteriorVariance(statistic, timesteps, probes) for timesteps in chosen]  # type: ignore[arg-type] # one of its statistics
 
     return listed
 

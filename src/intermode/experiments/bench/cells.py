@@ -81,7 +81,7 @@ def _sample_detector(pool: Pool, config: Any, name: str) -> tuple[dict[str, torc
         if hasattr(detector, "fit"):
             detector.fit(pool.denoiser, fitting, seed=config.seed)
         if len(found) > 1:
-            scores = score(detector, pool.denoiser, pool.x[validation], seed=config.seed, chunk=chunk)  # type: ignore[arg-type]
+            scores = score(detector, pool.denoiser, pool.x[validation], seed=config.seed, chunk=chunk)  # type: ignore[arg-type] # no trajectory detector
             quality.append(auroc(scores, pool.bad[validation]))
     best: Any = found[int(np.argmax(quality))] if quality else found[0]
     begin = time.perf_counter()
