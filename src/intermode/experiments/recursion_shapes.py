@@ -6,7 +6,9 @@ kind (the paper's label) and the share off the support.
 
 The quick tier is a smaller problem: every generation starts from the weights of the shipped model and is tuned to
 its data in 600 steps, on 512 images, sampled in 50 steps; so generation 0 is the shipped model, tuned to 512 real
-images. Ratios of shares have the interval of drawing the samples; seeds are pooled.
+images. Its window, t = 100..300, was picked by looking at the windows that the quick run of the experiment ``shapes``
+compares on off-support images of the same model. Ratios of shares have the interval of drawing the samples, which does
+not know how much trainings differ; seeds are pooled.
 """
 
 from __future__ import annotations
