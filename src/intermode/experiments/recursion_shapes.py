@@ -2,7 +2,7 @@ r"""Hallucination multiplies when a model of Simple Shapes trains on its own ima
 
 Arms: all images as they come (``all``), a random selection from a larger pool (``random``), and those with the lowest
 Hal (``hal``). Measured of every generation's pool, by the oracle: the share of images with two or more shapes of one
-kind (the paper's label) and the share off the support.
+kind (the paper's label) and the share off the support, with how many images each rule of the oracle rejects.
 
 The quick tier is a smaller problem: every generation starts from the weights of the shipped model and is tuned to
 its data in 600 steps, on 512 images, sampled in 50 steps; so generation 0 is the shipped model, tuned to 512 real
@@ -157,8 +157,10 @@ class _Images:
 
     def measure(self, pool: Generated) -> dict[str, Any]:
         labels = self.config.target.label(pool.samples)
+        rules, counts = np.unique(np.asarray(labels.rule), return_counts=True)
         return {
             "samples": len(pool.samples),
+            "rules": dict(zip(rules.tolist(), counts.tolist(), strict=True)),
             "duplicates": int(labels.duplicate.sum()),
             "off_support": int(labels.hallucinated.sum()),
             "hallucination_rate": labels.duplicate_rate,
