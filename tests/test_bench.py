@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from intermode.bundle import load_model
 from intermode.cli import main
 from intermode.detect.registry import DETECTORS, Setting
+from intermode.experiments.bench import TIERS
 from intermode.experiments.bench.candidates import candidates
 from intermode.experiments.bench.cells import (
     auroc,
@@ -44,6 +46,14 @@ def pool(network, schedule):
     hal = {"hal-0-5": signal, "hal-0-9": lucky}
     real = target.sample(REAL, 1)
     return Pool(SOURCES["gaussian-1d-well"], NetworkDenoiser(network(), schedule), x, bad, hal, real, 1e-6)
+
+
+def test_the_shipped_models_are_those_that_the_tiers_ask_for():
+    for config in TIERS.values():
+        config.check()
+    for source in SOURCES.values():
+        if source.model == "well":
+            assert load_model(source.shipped).shape == source.data.sample(1, 0).shape[1:]
 
 
 def test_every_detector_of_the_registry_has_candidates():

@@ -12,6 +12,8 @@ import torch
 
 from intermode.denoiser import Denoiser, NetworkDenoiser
 from intermode.detect.hal import Hal, HalRenoise
+from intermode.detect.knn import KNN
+from intermode.detect.lid import LID
 from intermode.errors import InputError
 from intermode.generate import Plan, generate, predictions, replay, score
 from intermode.noise import NoiseStream
@@ -345,6 +347,24 @@ def test_windows_are_checked_before_sampling(denoiser):
         with pytest.raises(InputError, match="window"):
             generate(denoiser, SAMPLER, Plan(10, (1,)), [window], progress=watcher)
     assert watcher.tasks == []
+
+
+@pytest.mark.parametrize("n", [32, 75])
+def test_detectors_of_finished_samples_score_them_as_they_are_drawn(denoiser, n):
+    plan = Plan(n, (1,), seed=4, chunk=32)
+    drawn = generate(denoiser, SAMPLER, plan, [HalRenoise(0, 15, 4), hal(), LID((1, 2), 4)])
+    for detector in (HalRenoise(0, 15, 4), LID((1, 2), 4)):
+        after = score(detector, denoiser, drawn.samples, seed=4, chunk=32)
+        assert np.array_equal(drawn.scores[detector.name], after)
+    alone = generate(denoiser, SAMPLER, plan, [hal()])
+    assert torch.equal(alone.samples, drawn.samples)
+    assert np.array_equal(alone.scores["hal"], drawn.scores["hal"])
+
+
+def test_detectors_of_finished_samples_are_checked_before_sampling(denoiser, tmp_path):
+    with pytest.raises(InputError, match="must be fitted"):
+        generate(denoiser, SAMPLER, Plan(10, (1,)), [KNN()], folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_detectors_of_one_name_are_refused(denoiser):

@@ -511,8 +511,9 @@ def _sample_detectors(
 ) -> tuple[list[SampleDetector], dict[str, Any]]:
     """The detectors asked for, fitted if need be, and their settings for the record."""
     from intermode.data import open_source
+    from intermode.detect import describe
     from intermode.detect.hal import HalRenoise
-    from intermode.detect.registry import Setting, describe, make
+    from intermode.detect.registry import Setting, make
 
     setting = Setting(denoiser.shape)
     (low, high), count = options.window or (0, 0), options.count

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from intermode.chunks import LOW_DIMENSIONAL_CHUNK, Chunks, Joined, Make, Part, Plan, SharedChunks, join
 from intermode.denoiser import Denoiser
-from intermode.detect import SampleDetector, TrajectoryDetector
+from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
 from intermode.noise import NoiseStream
@@ -81,23 +81,24 @@ def _chunk(
     sampler: Sampler,
     plan: Plan,
     index: int,
-    detectors: Sequence[TrajectoryDetector],
+    detectors: Sequence[Detector],
     condition: Mapping[str, Any],
     task: Task,
 ) -> dict[str, Tensor]:
     """Samples, scores and divergence of one chunk, cut to the rows asked for."""
+    watching = [detector for detector in detectors if watches(detector)]
     steps = len(sampler.timesteps(denoiser.schedule))
     report_every = max(steps // 20, 1)  # often enough to watch, too seldom to cost time
     reported = 0
     noise = NoiseStream(plan.seed, index * plan.chunk, plan.chunk, plan.shape, device=plan.device)
     x_T = noise()
-    for detector in detectors:
-        detector.start(x_T.shape)
+    for watcher in watching:
+        watcher.start(x_T.shape)
     x = x_T
     own = _condition_of(condition, plan.n, index * plan.chunk, plan.chunk, plan.device)
     for step in sampler(denoiser, x_T, noise, **own):
-        for detector in detectors:
-            detector.update(step)
+        for watcher in watching:
+            watcher.update(step)
         x = step.x_next
         if (step.index + 1) % report_every == 0 or step.index + 1 == steps:
             done = plan.rows(index) * (step.index + 1) // steps
@@ -106,7 +107,14 @@ def _chunk(
     largest = x.flatten(1).abs().amax(1)
     result = {"samples": x, "diverged": ~(torch.isfinite(largest) & (largest <= plan.limit))}
     for detector in detectors:
-        result[f"score.{detector.name}"] = detector.score()
+        if watches(detector):
+            scores = detector.score()
+        else:
+            renoise = NoiseStream(
+                plan.seed, index * plan.chunk, plan.chunk, plan.shape, purpose="renoise", device=plan.device
+            )
+            scores = detector(denoiser, x, renoise, **own)
+        result[f"score.{detector.name}"] = scores
     return {name: value[: plan.rows(index)].cpu() for name, value in result.items()}
 
 
@@ -176,7 +184,7 @@ def drawing(
     denoiser: Denoiser,
     sampler: Sampler,
     plan: Plan,
-    detectors: Sequence[TrajectoryDetector],
+    detectors: Sequence[Detector],
     condition: Mapping[str, Any],
 ) -> tuple[Make, dict[str, Any]]:
     """What draws a chunk of the plan, and the record of what tells it from other drawings.
@@ -190,8 +198,11 @@ def drawing(
         raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
     visited = sampler.timesteps(denoiser.schedule)
     for detector in detectors:
-        detector.check(denoiser.schedule, visited)
-    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: d.description for d in detectors}}
+        if watches(detector):
+            detector.check(denoiser.schedule, visited)
+        else:
+            detector.check(denoiser.schedule)
+    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: describe(d) for d in detectors}}
     _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
     described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
 
@@ -207,7 +218,7 @@ def generate(
     denoiser: Denoiser,
     sampler: Sampler,
     plan: Plan,
-    detectors: Sequence[TrajectoryDetector] = (),
+    detectors: Sequence[Detector] = (),
     *,
     folder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -220,7 +231,8 @@ def generate(
     Args:
         denoiser, sampler: the reverse chain.
         plan: what to draw.
-        detectors: trajectory detectors; each name must be used once.
+        detectors: those that watch the chain and those that look at what it made, by the same denoiser under the same
+            condition, as :func:`score` does by the plan's seed; each name must be used once.
         folder: where finished chunks are kept, so that a killed run goes on where it was and many processes share
             the work, and where ``samples.safetensors`` lies in the end. None keeps everything in memory: then each
             process draws all samples.

@@ -6,6 +6,7 @@ time left.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["Bars", "Notices", "Progress", "Silent", "Task"]
+__all__ = ["Bars", "Named", "Progress", "Silent", "Task"]
 
 
 class Task(Protocol):
@@ -51,20 +52,29 @@ class Silent:
         pass
 
 
-class Notices(Silent):
-    """Notices alone, on standard error: for worker processes, whose parent shows the bars."""
+class Named:
+    """Another progress, with a name before its labels and notices: whose work it is."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name, self._progress = name, progress
+
+    def task(self, label: str, total: int, done: int = 0, unit: str = "") -> AbstractContextManager[Task]:
+        return self._progress.task(f"{self._name}: {label}", total, done, unit)
 
     def notice(self, message: str) -> None:
-        Bars().notice(message)
+        self._progress.notice(f"{self._name}: {message}")
 
 
 class Bars:
-    """Bars with speed and time left on standard error; a plain line per task where that is no terminal."""
+    """Bars with speed and time left on standard error; a line now and then where that is no terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True)
+        self._live: RichProgress | None = None
+        self._open = 0
+        self._lock = threading.Lock()
 
     def notice(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -74,17 +84,38 @@ class Bars:
         if not self._console.is_terminal:
             yield _Lines(label, total, done, unit, self.notice)
             return
+        bars = self._shown()
+        bar = bars.add_task(label, total=total, completed=done, speed="")
+        try:
+            yield _Bar(bars, bar, unit)
+        finally:
+            bars.remove_task(bar)
+            self._hidden()
+
+    def _shown(self) -> RichProgress:
+        """The display of all open tasks, there from the first one opened to the last one closed."""
         from rich import progress
 
-        columns = (
-            progress.TextColumn("{task.description:<28}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[speed]:>16}"),
-            progress.TimeRemainingColumn(compact=True),
-        )
-        with progress.Progress(*columns, console=self._console, transient=True) as bars:
-            yield _Bar(bars, bars.add_task(label, total=total, completed=done, speed=""), unit)
+        with self._lock:
+            self._open += 1
+            if self._live is None:
+                columns = (
+                    progress.TextColumn("{task.description:<28}"),
+                    progress.BarColumn(),
+                    progress.TaskProgressColumn(),
+                    progress.TextColumn("{task.fields[speed]:>16}"),
+                    progress.TimeRemainingColumn(compact=True),
+                )
+                self._live = progress.Progress(*columns, console=self._console, transient=True)
+                self._live.start()
+            return self._live
+
+    def _hidden(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open and self._live is not None:
+                self._live.stop()
+                self._live = None
 
 
 class _Bar:
@@ -93,8 +124,7 @@ class _Bar:
 
     def advance(self, amount: int) -> None:
         self._bars.advance(self._task, amount)
-        speed = self._bars.tasks[0].speed
-        if speed:
+        if speed := next((task.speed for task in self._bars.tasks if task.id == self._task), None):
             self._bars.update(self._task, speed=f"{_short(speed)} {self._unit}/s")
 
 

@@ -27,7 +27,7 @@ from scipy import stats
 
 from intermode.chunks import Chunks, Joined, Part, Plan, SharedChunks, join
 from intermode.denoiser import Denoiser
-from intermode.detect import TrajectoryDetector
+from intermode.detect import Detector
 from intermode.errors import InputError
 from intermode.evaluate import Estimate
 from intermode.generate import Generated, drawing, scores_of
@@ -88,7 +88,7 @@ def generate_kept(
     denoiser: Denoiser,
     sampler: Sampler,
     plan: Plan,
-    detectors: Sequence[TrajectoryDetector],
+    detectors: Sequence[Detector],
     keep: Threshold,
     n: int,
     *,
@@ -104,7 +104,7 @@ def generate_kept(
     Args:
         denoiser, sampler: the reverse chain.
         plan: what may be drawn, at most; its samples are those that ``generate`` draws by the same plan.
-        detectors: trajectory detectors; each name must be used once.
+        detectors: as of ``generate``.
         keep: the threshold; it alone decides, so that a sample that diverged is kept if its score is.
         n: how many to keep.
         by: name of the detector that it is applied to; the only one unless given.

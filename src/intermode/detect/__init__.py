@@ -11,7 +11,7 @@ backward pass counts as 2 of them, what it costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,10 +22,14 @@ from intermode.errors import InputError
 from intermode.sampler import Step
 from intermode.schedule import Schedule
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 __all__ = [
     "BACKWARD_NFE",
     "IMAGE_WINDOW",
     "SNR",
+    "Detector",
     "Features",
     "FittedDetector",
     "Fraction",
@@ -37,9 +41,11 @@ __all__ = [
     "as_scores",
     "check_timesteps",
     "chosen_timesteps",
+    "describe",
     "fit_batches",
     "flat",
     "refuse_unfitted",
+    "watches",
 ]
 
 BACKWARD_NFE = 2
@@ -88,6 +94,25 @@ class SampleDetector(Protocol):
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         """(B,) float64 scores of samples (B, ...); ``noise()`` gives standard normal noise shaped like x."""
+
+
+Detector: TypeAlias = TrajectoryDetector | SampleDetector
+
+
+def watches(detector: Detector) -> TypeIs[TrajectoryDetector]:
+    """Whether it looks at samples while they are made."""
+    return hasattr(detector, "update")
+
+
+def describe(detector: Detector) -> str:
+    """The settings of a detector in words: what tells it from others of its kind, for the record of a run."""
+    if watches(detector):
+        return detector.description
+    public = {name: v for name, v in vars(detector).items() if not name.startswith("_") and name != "name"}
+    window: Any = public.get("window")
+    shown = {name: v for name, v in public.items() if isinstance(v, int | float | tuple | str)}
+    words = [f"{name} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in shown.items()]
+    return ", ".join([*([f"t = {window.low}..{window.high}"] if window else []), *words])
 
 
 class FittedDetector(SampleDetector, Protocol):

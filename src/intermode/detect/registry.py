@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-from intermode.detect import Features, SampleDetector, TrajectoryDetector, flat
+from intermode.detect import Detector, Features, flat
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
 from intermode.detect.curvature import Curvature
@@ -30,9 +29,7 @@ from intermode.detect.residual import Residual
 from intermode.errors import InputError
 from intermode.targets import Target
 
-__all__ = ["DETECTORS", "Detector", "Setting", "describe", "make"]
-
-Detector: TypeAlias = TrajectoryDetector | SampleDetector
+__all__ = ["DETECTORS", "Setting", "make"]
 
 
 @dataclass(frozen=True)
@@ -103,12 +100,3 @@ def make(name: str, setting: Setting) -> Detector:
     if name not in DETECTORS:
         raise InputError(f"detector: unknown {name!r}; choose from {', '.join(DETECTORS)}")
     return DETECTORS[name](setting)
-
-
-def describe(detector: Detector) -> str:
-    """The settings of a detector in words, for the record."""
-    public = {name: v for name, v in vars(detector).items() if not name.startswith("_") and name != "name"}
-    window: Any = getattr(detector, "window", None)
-    shown = {name: v for name, v in public.items() if isinstance(v, int | float | tuple | str)}
-    words = [f"{name} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in shown.items()]
-    return ", ".join([*([f"t = {window.low}..{window.high}"] if hasattr(window, "low") else []), *words])

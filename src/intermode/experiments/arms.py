@@ -9,7 +9,7 @@ import torch
 
 from intermode.errors import InputError
 from intermode.experiments.parallel import run_jobs
-from intermode.progress import Notices, Progress
+from intermode.progress import Named, Progress
 from intermode.recursion import Arm, Recursion, Setting
 from intermode.run import Run
 
@@ -30,7 +30,7 @@ class ArmsConfig(Protocol):
         fresh: share of each generation's training data that is new real data.
         accumulate: train on the data of all earlier generations as well.
         workers: arms followed at a time.
-        threads: torch's, of each worker.
+        threads: torch's, of each worker; generation 0 has those of workers that wait for it as well.
     """
 
     # properties, so that the fields of a frozen dataclass fit
@@ -92,13 +92,13 @@ def _folder(run: Run, seed: int) -> Path:
     return run.path / f"seed-{seed}"
 
 
-def _follow(job: tuple[ArmsConfig, Path, int, str | None]) -> None:
-    """One arm of one seed, or generation 0 alone."""
-    config, folder, seed, selector = job
-    torch.set_num_threads(config.threads)
+def _follow(job: tuple[ArmsConfig, Path, int, str | None, int], progress: Progress) -> None:
+    """One arm of one seed, or generation 0 alone, with so many threads."""
+    config, folder, seed, selector, threads = job
+    torch.set_num_threads(threads)
     arms = [arm_of(config, selector)] if selector else []
-    notices = Notices()
-    recursion_of(config).run(config.setting(notices), arms, seed, folder, progress=notices)
+    named = Named(f"seed {seed}, {selector or 'generation 0'}", progress)
+    recursion_of(config).run(config.setting(named), arms, seed, folder, progress=named)
 
 
 def follow(run: Run, config: ArmsConfig) -> dict[str, list[dict[str, Any]]]:
@@ -117,8 +117,10 @@ def follow(run: Run, config: ArmsConfig) -> dict[str, list[dict[str, Any]]]:
     with run.progress.task("generations", per_seed * len(seeds), finished(), "generations") as task:
         # generation 0 first, since the arms share it
         for selectors in ((None,), config.arms):
-            jobs = [(config, _folder(run, seed), seed, selector) for selector in selectors for seed in seeds]
-            run_jobs(_follow, jobs, config.workers, task, finished)
+            # fewer jobs than workers leave threads to spare
+            threads = config.threads * max(config.workers // (len(selectors) * len(seeds)), 1)
+            jobs = [(config, _folder(run, seed), seed, selector, threads) for selector in selectors for seed in seeds]
+            run_jobs(_follow, jobs, config.workers, run.progress, task, finished)
     series: dict[str, list[dict[str, Any]]] = {selector: [] for selector in config.arms}
     setting = config.setting(run.progress)
     for seed in seeds:

@@ -31,6 +31,7 @@ from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, grid_ra
 from intermode.experiments.parallel import run_jobs
 from intermode.files import read_json, write_json
 from intermode.generate import Plan, tally
+from intermode.progress import Named, Progress
 from intermode.run import Claim, Results, Run, below
 from intermode.sampler import Ancestral
 
@@ -145,14 +146,14 @@ def _cells(config: Config) -> list[Cell]:
     return cells
 
 
-def _measure(job: tuple[Cell, Path]) -> dict[str, Any]:
+def _measure(job: tuple[Cell, Path], progress: Progress) -> dict[str, Any]:
     """Train a cell's model and compute its masses; finished cells are read back."""
     cell, folder = job
     record = folder / "mass.json"
     if record.exists():
         return dict(read_json(record))
     torch.set_num_threads(cell.model.threads)
-    denoiser = cell.model.fit(folder / "model").denoiser
+    denoiser = cell.model.fit(folder / "model", Named(cell.name, progress)).denoiser
     mass, law = exact_mass(denoiser, cell.model)
     target = cell.model.target
     pairs = target.label(law.x_0).between
@@ -196,8 +197,12 @@ def run(run: Run, config: Config) -> Results:
     jobs = [(cell, run.path / "cells" / cell.name) for cell in _cells(config)]
     pending = [job for job in jobs if not (job[1] / "mass.json").exists()]
     with run.progress.task("models", len(jobs), len(jobs) - len(pending), "models") as task:
-        run_jobs(_measure, pending, config.workers, task, lambda: sum((f / "mass.json").exists() for _, f in jobs))
-    measured = [_measure(job) for job in jobs]
+
+        def finished() -> int:
+            return sum((folder / "mass.json").exists() for _, folder in jobs)
+
+        run_jobs(_measure, pending, config.workers, run.progress, task, finished)
+    measured = [_measure(job, run.progress) for job in jobs]
     results = Results(series={"cells": [{k: v for k, v in row.items() if k != "histogram"} for row in measured]})
     results.values["models"] = len(measured)
     masses: dict[tuple[tuple[float, ...], int, int], list[float]] = defaultdict(list)

@@ -10,7 +10,7 @@ improved precision and recall, density and coverage; the share of digits that th
 drawn as; and the accuracy on real test digits of a LeNet that was trained on the pool, which is what collapse costs
 whoever trains on generated data.
 
-The quick tier is a smaller problem: a narrow network, 4,000 digits, two generations; and from the first generation
+The quick tier is a smaller problem: a narrow network, 2,500 digits, two generations; and from the first generation
 on, training goes on from the weights of generation 0 for ``tuning_steps``.
 """
 
@@ -86,8 +86,8 @@ class Config(ImageModelConfig):
     source: Literal["mnist", "fashion-mnist", "drawn"] = "mnist"
     data: Path | None = None
     guidance: float = 1.5
-    tuning_steps: int = 600
-    extra: int = 400
+    tuning_steps: int = 400
+    extra: int = 500
     arms: tuple[str, ...] = ("random", "hal")
     generations: int = 2
     unfiltered_generations: int = 2
@@ -99,12 +99,12 @@ class Config(ImageModelConfig):
     fresh: float = 0.0
     accumulate: bool = False
     workers: int = 2
-    train_size: int = 4000
+    train_size: int = 2500
     timesteps: int = 500
     patch: int = 2
-    channels: tuple[int, ...] = (64, 64)
+    channels: tuple[int, ...] = (32, 64)
     attention: tuple[int, ...] = (1,)
-    steps: int = 3000
+    steps: int = 2000
     sampling_steps: int = 25
     chunk: int = 64
     threads: int = 1

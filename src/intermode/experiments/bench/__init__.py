@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from intermode.bundle import shipped
 from intermode.detect.registry import DETECTORS
 from intermode.errors import InputError
 from intermode.evaluate import share
@@ -25,7 +24,7 @@ from intermode.experiments.bench.rows import COMBINED, combine, row_of, rows_of
 from intermode.experiments.parallel import run_jobs
 from intermode.files import load_tensors, read_json
 from intermode.leaderboard import Ranking, rank
-from intermode.progress import Notices
+from intermode.progress import Named, Progress
 from intermode.run import Results, Run
 
 __all__ = ["TIERS", "Config", "run"]
@@ -82,7 +81,7 @@ class Config:
                 raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
         for source in (SOURCES[name] for name in self.targets):
             if source.model == "well":
-                shipped(source.kind, source.schedule, source.kind)
+                _ = source.shipped
         if not self.undertraining > 0:
             raise InputError(f"undertraining: {self.undertraining} must be > 0")
         if self.device != "cpu":
@@ -120,11 +119,12 @@ def run(run: Run, config: Config) -> Results:
     total = len(config.targets) * (1 + len(config.detectors))
     with run.progress.task("cells", total, finished(), "cells") as task:
         for sources in (list(first.values()), later):
-            run_jobs(_work, [(config, run.path, source, None) for source in sources], config.workers, task, finished)
+            jobs = [(config, run.path, source, None) for source in sources]
+            run_jobs(_work, jobs, config.workers, run.progress, task, finished)
         # images take longest: first, so that no worker is left with one of them at the end
         ordered = sorted(config.targets, key=lambda source: not SOURCES[source].image)
-        jobs = [(config, run.path, source, name) for source in ordered for name in config.detectors]
-        run_jobs(_work, jobs, config.workers, task, finished)
+        cells = [(config, run.path, source, name) for source in ordered for name in config.detectors]
+        run_jobs(_work, cells, config.workers, run.progress, task, finished)
     results = Results()
     for source in config.targets:
         _target(run, results, config, source)
@@ -133,11 +133,11 @@ def run(run: Run, config: Config) -> Results:
     return results
 
 
-def _work(job: tuple[Config, Path, str, str | None]) -> None:
+def _work(job: tuple[Config, Path, str, str | None], progress: Progress) -> None:
     """A pool, or the cell of one detector on it."""
     config, path, source, name = job
     torch.set_num_threads(config.threads)
-    pool = make_pool(SOURCES[source], config, path / source, Notices())
+    pool = make_pool(SOURCES[source], config, path / source, Named(source, progress))
     if name is not None and not record_file(path, source, name).exists():
         make_cell(pool, config, path, name)
 

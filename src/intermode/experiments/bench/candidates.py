@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from intermode.detect import Detector
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.curvature import Curvature
 from intermode.detect.hal import HalRenoise
 from intermode.detect.knn import KNN, Realism
 from intermode.detect.lid import LID
 from intermode.detect.posterior_variance import PosteriorVariance
-from intermode.detect.registry import Detector, Setting, make
+from intermode.detect.registry import Setting, make
 from intermode.detect.residual import Residual
 
 __all__ = ["candidates"]

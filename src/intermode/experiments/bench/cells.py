@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from intermode.detect.registry import describe
+from intermode.detect import describe
 from intermode.experiments.bench.candidates import candidates
 from intermode.experiments.bench.pools import CHAIN, Pool
 from intermode.files import load_tensors, save_tensors, write_json

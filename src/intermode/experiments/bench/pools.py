@@ -20,6 +20,7 @@ from intermode.bundle import load_model, shipped
 from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.detect.registry import Setting
+from intermode.experiments.gaussian_1d import MixtureConfig
 from intermode.experiments.model import fit
 from intermode.experiments.windows import detectors
 from intermode.files import load_tensors, save_tensors
@@ -97,6 +98,16 @@ class Source:
         return cosine(1000) if self.image else linear(1000, 0.001, 0.2)
 
     @property
+    def shipped(self) -> Path:
+        """Folder of the well-trained model.
+
+        Raises:
+            InputError: it was trained with another schedule or on other data.
+        """
+        trained_on = MixtureConfig().target_name if self.kind == "gaussian-1d" else self.kind
+        return shipped(self.kind, self.schedule, trained_on)
+
+    @property
     def windows(self) -> tuple[tuple[int, int], ...]:
         """Of Hal, that are compared."""
         return IMAGE_WINDOWS if self.image else LOW_WINDOWS
@@ -165,7 +176,7 @@ def make_pool(source: Source, config: Any, folder: Path, progress: Progress) -> 
 
 def _model(source: Source, config: Any, folder: Path, progress: Progress) -> NetworkDenoiser:
     if source.model == "well":
-        return load_model(shipped(source.kind, source.schedule, source.kind))
+        return load_model(source.shipped)
     data = source.data.sample(50_000, config.seed)
     network = {"kind": "mlp", "dimensions": data.shape[1]}
     training = TrainConfig(steps=max(round(source.steps * config.undertraining), 1), batch=1000, seed=config.seed)
