@@ -1,7 +1,7 @@
-"""Write the tables of README.md from ``results/*/*/metrics.json``: ``make results``.
+"""Write the tables of README.md and docs/detectors.md from ``results/*/*/metrics.json``: ``make results``.
 
-The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so is that of ``leaderboard``; nothing
-in it is typed by hand.
+The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so are those of ``leaderboard`` and
+``benchmark``; nothing in them is typed by hand.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ def auroc(row: dict[str, Any] | None) -> str:
     return f"{row['auroc']:.4f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]" if row else "–"
 
 
-def leaders() -> str:
-    """A row for each detector, its AUROC on each model, of the largest tier that was run."""
+def measured() -> dict[str, Any] | None:
+    """The benchmark's largest tier that was run."""
     found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in ("paper", "quick")]
-    if not (path := next((path for path in found if path.exists()), None)):
-        return "Not measured yet."
-    metrics = read_json(path)
+    path = next((path for path in found if path.exists()), None)
+    return read_json(path) if path else None
+
+
+def leaders(metrics: dict[str, Any]) -> str:
+    """A row for each detector, its AUROC on each model."""
     by_model = leaderboard(metrics["rows"])
     names = list(dict.fromkeys(row["detector"] for rows in by_model.values() for row in rows))
     ranks = metrics["series"].get("mean_rank", {})
@@ -57,15 +60,55 @@ def leaders() -> str:
     for name in names:
         of = {model: next((row for row in rows if row["detector"] == name), None) for model, rows in by_model.items()}
         nfe = sorted({row["nfe"] for row in of.values() if row})
-        cells = [
-            f"{row['auroc']:.4f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]" if row else "–"
-            for row in of.values()
-        ]
         rank = f"{ranks[name]:.2f}" if name in ranks else "–"
         cost = f"{nfe[0]}" if len(nfe) == 1 else f"{nfe[0]}–{nfe[-1]}"
-        lines.append("| " + " | ".join([f"`{name}`", rank, cost, *cells]) + " |")
+        lines.append("| " + " | ".join([f"`{name}`", rank, cost, *map(auroc, of.values())]) + " |")
     notes = " ".join(metrics["notes"])
     return "\n".join([*lines, "", f"AUROC [95 % interval], tier {metrics['tier']}. {notes}"])
+
+
+def percent(row: dict[str, Any], key: str) -> str:
+    """A share with its interval."""
+    return f"{100 * row[key]:.1f} [{100 * row[f'{key}_low']:.1f}, {100 * row[f'{key}_high']:.1f}]"
+
+
+def details(metrics: dict[str, Any]) -> str:
+    """For each model, a row for each detector; then what conformal thresholds keep."""
+    parts = [f"Tier {metrics['tier']}; 95 % intervals in brackets. Removed: per cent of the hallucinations."]
+    for model, rows in leaderboard(metrics["rows"]).items():
+        parts += [
+            f"\n### {model}\n",
+            f"{rows[0]['hallucinated']} hallucinated and {rows[0]['in_support']} other samples in the test half.\n",
+            "| detector | settings | AUROC | removed at 95 % kept | at 98 % | at 99 % | NFE | time / sampling |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for row in rows:
+            removed = [percent(row, f"removed_at_{kept}_kept") for kept in (95, 98, 99)]
+            cost = [f"{row['nfe']}", f"{100 * row['relative_time']:.2g} %"]
+            parts.append(
+                "| " + " | ".join([f"`{row['detector']}`", row["settings"], auroc(row), *removed, *cost]) + " |"
+            )
+    parts += [
+        "\n### Conformal thresholds\n",
+        "Fitted on scores of real data that no model was trained on, without a label; of each model, the best detector "
+        "that can score such data. Kept and removed in per cent.\n",
+        "| model | detector | α | unseen real data kept | in-support samples kept | hallucinations removed |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    conformal = metrics["series"].get("conformal", [])
+    best: dict[str, str] = {}
+    for row in sorted(metrics["rows"], key=lambda row: -row["auroc"]):
+        source = f"{row['target']}-{row['model']}"
+        if any((c["source"], c["detector"]) == (source, row["detector"]) for c in conformal):
+            best.setdefault(source, row["detector"])
+    for found in (c for c in conformal if best[c["source"]] == c["detector"]):
+        shown = [
+            f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            for value, low, high in (found[key] for key in ("real_kept", "in_support_kept", "removed"))
+        ]
+        cells = [found["source"], f"`{found['detector']}`", f"{found['alpha']:g}", *shown]
+        parts.append("| " + " | ".join(cells) + " |")
+    return "\n".join(parts)
 
 
 def replaced(text: str, name: str, content: str) -> str:
@@ -79,12 +122,18 @@ def replaced(text: str, name: str, content: str) -> str:
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    for name, content in (("results", table()), ("leaderboard", leaders())):
-        text = replaced(text, name, content)
-    write_text(readme, text)
-    print(f"{readme.name}: tables written")
+    metrics = measured()
+    contents = {
+        "results": table(),
+        "leaderboard": leaders(metrics) if metrics else "Not measured yet.",
+        "benchmark": details(metrics) if metrics else "Not measured yet.",
+    }
+    for path in (ROOT / "README.md", ROOT / "docs" / "detectors.md"):
+        text = path.read_text(encoding="utf-8")
+        for name, content in contents.items():
+            text = replaced(text, name, content)
+        write_text(path, text)
+        print(f"{path.name}: tables written")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The benchmark of detectors: its halves, its cells and its smoke tier as a whole."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from intermode.bundle import load_model
 from intermode.cli import main
 from intermode.detect.registry import DETECTORS, Setting
-from intermode.experiments.bench import TIERS
+from intermode.experiments.bench import TIERS, pools
 from intermode.experiments.bench.candidates import candidates
 from intermode.experiments.bench.cells import (
     auroc,
@@ -21,9 +22,10 @@ from intermode.experiments.bench.cells import (
     scores_file,
     scores_of,
 )
-from intermode.experiments.bench.pools import REAL, SOURCES, Pool
+from intermode.experiments.bench.pools import REAL, SOURCES, Pool, Source
 from intermode.experiments.bench.rows import COMBINED, combine, row_of
 from intermode.files import load_tensors, read_json
+from intermode.progress import Silent
 from intermode.run import Results
 from intermode.targets.gaussian import line
 
@@ -40,12 +42,23 @@ def pool(network, schedule):
     bad = rng.random(n) < 0.4
     target = line([1, 2, 3])
     x = torch.where(torch.from_numpy(bad)[:, None], torch.tensor(1.5), target.sample(n, 0))
-    validation = np.arange(n) % 2 == 0
+    validation = np.arange(n) < n // 2
     signal = bad + 0.5 * rng.standard_normal(n)
     lucky = np.where(validation, signal + 3 * bad, rng.standard_normal(n))
     hal = {"hal-0-5": signal, "hal-0-9": lucky}
     real = target.sample(REAL, 1)
-    return Pool(SOURCES["gaussian-1d-well"], NetworkDenoiser(network(), schedule), x, bad, hal, real, 1e-6)
+    return Pool(
+        SOURCES["gaussian-1d-well"],
+        NetworkDenoiser(network(), schedule),
+        x,
+        bad,
+        np.ones(n, dtype=bool),
+        hal,
+        real,
+        1e-6,
+        n,
+        int(bad.sum()),
+    )
 
 
 def test_the_shipped_models_are_those_that_the_tiers_ask_for():
@@ -66,7 +79,7 @@ def test_every_detector_of_the_registry_has_candidates():
 
 
 def test_settings_are_chosen_on_one_half_and_judged_on_the_other(pool, tmp_path):
-    make_cell(pool, CONFIG, tmp_path, "hal")
+    make_cell([pool], CONFIG, tmp_path, "hal")
     name = pool.source.name
     record = read_json(record_file(tmp_path, name, "hal"))
     assert record["settings"] == "t = 0..9"  # better by luck where it was chosen ...
@@ -77,9 +90,56 @@ def test_settings_are_chosen_on_one_half_and_judged_on_the_other(pool, tmp_path)
     assert (row["hallucinated"], row["in_support"]) == (pool.bad[test].sum(), (~pool.bad[test]).sum())
 
 
+def test_two_labels_of_the_same_samples_choose_their_own_settings(pool, tmp_path):
+    n = len(pool.bad)
+    other = np.random.default_rng(2).random(n) < 0.4
+    labelled = replace(
+        pool,
+        source=replace(pool.source, target="other"),
+        bad=other,
+        counted=np.arange(n) % 3 > 0,
+        hal={"hal-0-5": pool.hal["hal-0-5"], "hal-0-9": pool.hal["hal-0-9"], "hal-0-3": other * 1.0},
+    )
+    for name in ("hal", "knn"):
+        make_cell([pool, labelled], CONFIG, tmp_path, name)
+        alone = tmp_path / "alone"
+        make_cell([pool], CONFIG, alone, name)
+        make_cell([labelled], CONFIG, alone, name)
+        for source in (pool.source.name, labelled.source.name):
+            found, expected = (read_json(record_file(path, source, name)) for path in (tmp_path, alone))
+            assert found["settings"] == expected["settings"]
+            assert np.array_equal(scores_of(tmp_path, source, name), scores_of(alone, source, name))
+    assert read_json(record_file(tmp_path, "other-well", "hal"))["settings"] == "t = 0..3"
+    validation, test = halves(labelled)
+    assert not (validation & test).any()
+    assert np.array_equal(validation | test, labelled.counted)
+
+
+def test_what_another_label_alone_calls_hallucinated_is_not_counted(tmp_path, monkeypatch):
+    class Data:
+        shape = (1, 64, 64)
+
+        def label(self, x):
+            k = np.arange(len(x))
+            return SimpleNamespace(hallucinated=k < 10, duplicate=k < 4)
+
+        def sample(self, n, seed):
+            return torch.zeros(n, *self.shape)
+
+    drawn = torch.arange(60.0)[:, None, None, None].expand(60, 1, 64, 64)
+    monkeypatch.setattr(Source, "data", Data())
+    monkeypatch.setattr(pools, "generate", lambda *_, **__: SimpleNamespace(samples=drawn, scores={}))
+    config = replace(TIERS["smoke"], images=60, images_kept=20)
+    for name, bad in (("shapes-off-support-well", 10), ("shapes-well", 4)):  # the second reads what the first drew
+        pool = pools.make_pool(SOURCES[name], config, tmp_path, Silent())
+        assert (len(pool.x), pool.bad.sum(), pool.counted.sum()) == (30, bad, 20 + bad)
+        assert (pool.drawn, pool.hallucinated) == (60, bad)
+        assert set(pool.x[:, 0, 0, 0][torch.from_numpy(pool.bad)].tolist()) == set(range(bad))
+
+
 @pytest.mark.parametrize("name", ["knn", "residual", "hal-renoise", "oracle"])
 def test_cells_of_sample_detectors(pool, tmp_path, name):
-    make_cell(pool, CONFIG, tmp_path, name)
+    make_cell([pool], CONFIG, tmp_path, name)
     source = pool.source.name
     record, tensors = (
         read_json(record_file(tmp_path, source, name)),

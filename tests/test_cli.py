@@ -296,6 +296,12 @@ def test_models_that_cannot_be_used(refused, model, data, damage, expected):
         ("--n 5 --seed -1", "seed: -1 must be at least 0"),
         ("--n 5 --threads 0", "threads: 0 must be at least 1"),
         ("--n 5 --device tpu", "device: tpu is not available; choose from cpu"),
+        ("--n 5 --detectors lod", "detector: unknown 'lod'; choose from hal, "),
+        ("--n 5 --detectors hal hal", "detectors: hal hal; each at most once"),
+        ("--n 5 --detectors lid --window 0 5", "window: is of hal and hal-renoise alone, not of lid"),
+        ("--n 5 --detectors knn", "fit: knn must see training data first; give --fit DATA"),
+        ("--n 5 --by hal", "by: is of use only with --keep-below"),
+        ("--n 5 --keep-below 1 --by lod", "by: no detector 'lod' to keep samples by; choose from lid, hal"),
     ],
 )
 def test_sampling_settings(refused, model, setting, expected):
@@ -305,9 +311,12 @@ def test_sampling_settings(refused, model, setting, expected):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("--window 0 20", "window: 0..20 is not inside 0..19"),
-        ("--window 3 1", "window: 3..1 is empty"),
-        ("--count 1", "count: 1 is outside 2..16"),
+        ("--detectors hal-renoise --window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--detectors hal-renoise --window 3 1", "window: 3..1 is empty"),
+        ("--detectors hal-renoise --count 1", "count: 1 is outside 2..16"),
+        ("--window 0 5", "window: is of hal and hal-renoise alone, not of lid"),
+        ("--count 5", "count: is of hal-renoise alone, not of lid"),
+        ("--detectors hal", "detectors: hal watches samples while they are made"),
         ("--seed -1", "seed: -1 must be at least 0"),
         ("--out s.txt", "out: s.txt must be a file that ends in .parquet, .csv or .npy"),
         ("--out data.npy", "out: data.npy is the data itself"),
@@ -516,12 +525,20 @@ def test_train_sample_score_filter(here, done, suffix):
     assert "(40, 0 diverged)" in done("sample", "model", "--n", "40", "--out", "drawn", "--window", "0", "5")
     tensors, _ = load_tensors(Path("drawn/samples.safetensors"))
     assert tensors["samples"].shape == (40, 1)
-    assert tensors["score.hal"].shape == tensors["diverged"].shape == (40,)
+    assert set(tensors) == {"samples", "score.lid", "score.hal", "diverged"}
+    assert tensors["score.lid"].shape == tensors["score.hal"].shape == tensors["diverged"].shape == (40,)
     assert torch.isfinite(tensors["samples"]).all()
     assert (tensors["score.hal"] > 0).all()
+    done("sample", "model", "--n", "40", "--out", "papers", "--window", "0", "5", "--detectors", "hal")
+    papers, _ = load_tensors(Path("papers/samples.safetensors"))
+    assert set(papers) == {"samples", "score.hal", "diverged"}
+    assert torch.equal(papers["score.hal"], tensors["score.hal"])
 
-    done("score", "model", source, "--out", "scores.csv", "--count", "4")
-    done("score", "model", source, "--out", "scores.npy", "--count", "4")
+    done("score", "model", source, "--out", "best.csv")
+    assert Path("best.csv").read_text().startswith("id,lid\n")
+    paper = ["--detectors", "hal-renoise", "--count", "4"]
+    done("score", "model", source, "--out", "scores.csv", *paper)
+    done("score", "model", source, "--out", "scores.npy", *paper)
     scores = np.load("scores.npy")
     assert scores.shape == (300,)
     listed = np.loadtxt("scores.csv", delimiter=",", skiprows=1)
@@ -545,12 +562,14 @@ def test_samples_are_filtered_by_their_own_scores(done, model):
     source = Path("drawn/samples.safetensors")
     before = source.read_bytes()
     done("filter", source, "--kept", "0.75", "--out", "out")
-    drawn, kept, rejected = (
-        load_tensors(p)[0] for p in (source, Path("out/kept.safetensors"), Path("out/rejected.safetensors"))
-    )
-    order = drawn["score.hal"].argsort()
-    assert torch.equal(kept["samples"], drawn["samples"][order[:30].sort()[0]])
-    assert torch.equal(rejected["score.hal"], drawn["score.hal"][order[30:].sort()[0]])
+    done("filter", source, "--kept", "0.75", "--out", "papers", "--by", "hal")
+    for out, name in (("out", "lid"), ("papers", "hal")):
+        drawn, kept, rejected = (
+            load_tensors(p)[0] for p in (source, Path(f"{out}/kept.safetensors"), Path(f"{out}/rejected.safetensors"))
+        )
+        order = drawn[f"score.{name}"].argsort()
+        assert torch.equal(kept["samples"], drawn["samples"][order[:30].sort()[0]])
+        assert torch.equal(rejected[f"score.{name}"], drawn[f"score.{name}"][order[30:].sort()[0]])
     assert source.read_bytes() == before
 
 

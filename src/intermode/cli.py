@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from intermode.data import Source
     from intermode.denoiser import NetworkDenoiser
-    from intermode.detect import SampleDetector
+    from intermode.detect import Detector, SampleDetector
     from intermode.progress import Progress
     from intermode.scores import Scores
     from intermode.threshold import Threshold
@@ -48,7 +48,7 @@ commands:
   data        fetch MNIST or Fashion-MNIST and verify its files
   reproduce   run an experiment: claims with intervals, figures, a report
   train       train a model on an array of samples
-  sample      draw samples from a model, with Hal for each
+  sample      draw samples from a model, with scores for each
   score       score finished samples, wherever they come from
   filter      keep the samples under a threshold
   report      write a run's report again
@@ -367,7 +367,7 @@ class SampleOptions:
     n: int
     """Samples to draw."""
     out: Path
-    """Folder for samples.safetensors (samples, score.hal, diverged)."""
+    """Folder for samples.safetensors (samples, a score.NAME for each detector, diverged)."""
     sampler: Literal["ancestral", "ddim"] = "ancestral"
     """Reverse chain."""
     steps: int | None = None
@@ -376,10 +376,16 @@ class SampleOptions:
     """Of ancestral steps."""
     eta: float = 0.0
     """Noise of DDIM, 0..1."""
-    window: tuple[int, int] = (0, 15)
-    """Timesteps of Hal, both ends included."""
+    detectors: tuple[str, ...] | None = None
+    """Scores to compute, of docs/detectors.md; unless given, the best of the leaderboard, and Hal, which is free."""
+    window: tuple[int, int] | None = None
+    """Timesteps of hal and hal-renoise, both ends included; unless given 0..15, and other ones for images."""
+    fit: Path | None = None
+    """Training data, for the detectors that must see some: knn, realism, diffpath, ..."""
     keep_below: str | None = None
-    """Draw until n samples have a Hal of at most this: a number, or the threshold.json of intermode filter."""
+    """Draw until n samples have a score of at most this: a number, or the threshold.json of intermode filter."""
+    by: str | None = None
+    """The score that --keep-below looks at; the first of the detectors unless given."""
     draws: int | None = None
     """Most samples to draw for --keep-below: 100 n unless given."""
     seed: int = 0
@@ -395,9 +401,9 @@ class SampleOptions:
 
 
 def _sample(args: Sequence[str]) -> None:
-    options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with Hal for each.")
+    options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with scores for each.")
     from intermode.bundle import load_model, weights_digest
-    from intermode.detect.hal import Hal
+    from intermode.detect.registry import Setting, default
     from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
     from intermode.progress import Bars, Silent
     from intermode.ranks import Ranks, launched, local_device
@@ -410,8 +416,9 @@ def _sample(args: Sequence[str]) -> None:
     ranks = launched() if options.ranks is None else Ranks(*options.ranks)
     first = launched().rank == 0  # launched processes share a terminal
     keep = None if options.keep_below is None else _given_threshold(options.keep_below)
-    if keep is None and options.draws is not None:
-        raise InputError("draws: is of use only with --keep-below")
+    for name in ("draws", "by"):
+        if keep is None and getattr(options, name) is not None:
+            raise InputError(f"{name}: is of use only with --keep-below")
     denoiser = load_model(options.model)
     denoiser.network.to(device)
     sampler: Sampler = (
@@ -422,13 +429,15 @@ def _sample(args: Sequence[str]) -> None:
     chunk = min(LOW_DIMENSIONAL_CHUNK, max(options.n, 1)) if options.chunk is None else options.chunk
     plan = Plan(options.n, denoiser.shape, options.seed, chunk, device=device)
     _check_ours(options.out, "sampling.json")
+    progress = Bars() if first else Silent()
+    names = options.detectors or tuple(dict.fromkeys((default(Setting(denoiser.shape)), "hal")))
+    detectors = _detectors(names, options, denoiser, progress)
     settings = {
         "model": str(options.model),
         "weights": weights_digest(options.model),
         "sampler": repr(sampler),
-        "window": list(options.window),
+        **_fitted_on(options, detectors),
     }
-    detectors, progress = [Hal(*options.window)], Bars() if first else Silent()
     if keep is None:
         generated = generate(
             denoiser, sampler, plan, detectors, folder=options.out, settings=settings, progress=progress, ranks=ranks
@@ -443,6 +452,7 @@ def _sample(args: Sequence[str]) -> None:
             detectors,
             keep,
             options.n,
+            by=options.by or names[0],
             folder=options.out,
             settings=settings,
             progress=progress,
@@ -483,13 +493,14 @@ class ScoreOptions:
     """A folder of images, .npy, .csv, .safetensors, .parquet, or a folder written by datasets."""
     out: Path
     """File for the scores, larger = more suspect: .parquet or .csv (with ids), or .npy."""
-    detectors: tuple[str, ...] = ("hal-renoise",)
-    """Scores to compute: those of docs/detectors.md that look at finished samples."""
+    detectors: tuple[str, ...] | None = None
+    """Scores to compute: those of docs/detectors.md that look at finished samples; unless given, the best of the
+    leaderboard. The paper's is hal-renoise."""
     window: tuple[int, int] | None = None
     """Of hal-renoise: timesteps to which samples are noised again, both ends included; unless given 0..15, and of
     images a tenth to three twentieths of the schedule's."""
-    count: int = 10
-    """Of hal-renoise: how many of them, one network evaluation each."""
+    count: int | None = None
+    """Of hal-renoise: how many of them, one network evaluation each; 10 unless given."""
     fit: Path | None = None
     """Training data, for the detectors that must see some: knn, realism, diffpath, ..."""
     column: str | None = None
@@ -506,46 +517,53 @@ class ScoreOptions:
     """torch's on a CPU."""
 
 
-def _sample_detectors(
-    options: ScoreOptions, denoiser: NetworkDenoiser, progress: Progress
-) -> tuple[list[SampleDetector], dict[str, Any]]:
-    """The detectors asked for, fitted if need be, and their settings for the record."""
+def _detectors(
+    names: Sequence[str], options: SampleOptions | ScoreOptions, denoiser: NetworkDenoiser, progress: Progress
+) -> list[Detector]:
+    """The detectors of these names, fitted if need be."""
     from intermode.data import open_source
-    from intermode.detect import describe
-    from intermode.detect.hal import HalRenoise
+    from intermode.detect.hal import Hal, HalRenoise
     from intermode.detect.registry import Setting, make
 
-    setting = Setting(denoiser.shape)
-    (low, high), count = options.window or (0, 0), options.count
-    if options.window is None:
-        last = len(denoiser.schedule) - 1
-        low, high = (last // 10, max(last * 3 // 20, last // 10 + 1)) if setting.image else (0, min(15, last))
-        count = min(count, high - low + 1)
-    found: list[Any] = [
-        HalRenoise(low, high, count) if name == "hal-renoise" else make(name, setting) for name in options.detectors
-    ]
-    if not found or len(set(options.detectors)) < len(found):
-        raise InputError(f"detectors: {' '.join(options.detectors) or 'none'}; each at most once, and at least one")
-    for name, detector in zip(options.detectors, found, strict=True):
-        if hasattr(detector, "update"):
-            raise InputError(f"detectors: {name} watches samples while they are made; choose one for finished samples")
+    setting = Setting(denoiser.shape, timesteps=len(denoiser.schedule))
+    found: list[Any] = [make(name, setting) for name in names]
+    if not found or len(set(names)) < len(found):
+        raise InputError(f"detectors: {' '.join(names) or 'none'}; each at most once, and at least one")
+    count = getattr(options, "count", None)
+    if options.window is not None and not {"hal", "hal-renoise"} & set(names):
+        raise InputError(f"window: is of hal and hal-renoise alone, not of {' '.join(names)}")
+    if count is not None and "hal-renoise" not in names:
+        raise InputError(f"count: is of hal-renoise alone, not of {' '.join(names)}")
+    for place, name in enumerate(names):
+        if name == "hal" and options.window:
+            found[place] = Hal(*options.window)
+        elif name == "hal-renoise" and (options.window or count is not None):
+            low, high = options.window or (found[place].window.low, found[place].window.high)
+            found[place] = HalRenoise(low, high, min(10, high - low + 1) if count is None else count)
     if fitted := [d for d in found if hasattr(d, "fit")]:
         if options.fit is None:
             raise InputError(f"fit: {fitted[0].name} must see training data first; give --fit DATA")
-        source = open_source(options.fit, denoiser.shape, column=options.column, progress=progress)
+        column = getattr(options, "column", None)
+        source = open_source(options.fit, denoiser.shape, column=column, progress=progress)
         block = next(source.blocks(FITTING))
         read = [row for row in range(len(block.values)) if block.first + row not in block.unread]
         data = block.values[read].to(options.device)
         for detector in fitted:
             detector.fit(denoiser, data, seed=options.seed)
-    record: dict[str, Any] = {d.name: describe(d) for d in found}
-    return found, {**record, **({"fit": str(options.fit)} if fitted else {})}
+    return found
+
+
+def _fitted_on(options: SampleOptions | ScoreOptions, detectors: Sequence[Detector]) -> dict[str, str]:
+    """For the record: the training data, where a detector has seen some."""
+    return {"fit": str(options.fit)} if any(hasattr(detector, "fit") for detector in detectors) else {}
 
 
 def _score(args: Sequence[str]) -> None:
     options = _parse(ScoreOptions, args, "score", "Score finished samples, wherever they come from.")
     from intermode.bundle import load_model, weights_digest
     from intermode.data import open_source
+    from intermode.detect import describe, watches
+    from intermode.detect.registry import Setting, default
     from intermode.progress import Bars
     from intermode.scoring import model_identity, score_source
 
@@ -559,7 +577,14 @@ def _score(args: Sequence[str]) -> None:
     denoiser = load_model(options.model)
     denoiser.network.to(options.device)
     progress = Bars()
-    detectors, settings = _sample_detectors(options, denoiser, progress)
+    detectors: list[SampleDetector] = []
+    for detector in _detectors(options.detectors or (default(Setting(denoiser.shape)),), options, denoiser, progress):
+        if watches(detector):
+            raise InputError(
+                f"detectors: {detector.name} watches samples while they are made; choose one for finished samples"
+            )
+        detectors.append(detector)
+    settings = {d.name: describe(d) for d in detectors} | _fitted_on(options, detectors)
     source = open_source(options.data, denoiser.shape, column=options.column, progress=progress)
     scored = score_source(
         detectors,
@@ -598,7 +623,7 @@ class FilterOptions:
     scores: Path | None = None
     """Scores of the samples (.parquet, .csv, .npy); unless given, those in a .safetensors file."""
     by: str | None = None
-    """The score, where a file holds several."""
+    """The score, where a file holds several; the first of the leaderboard among them unless given."""
     kept: float | None = None
     """Keep this share of the samples, those with the lowest scores."""
     reference: Path | None = None
@@ -616,6 +641,7 @@ class FilterOptions:
 def _filter(args: Sequence[str]) -> None:
     options = _parse(FilterOptions, args, "filter", "Keep the samples under a threshold; the input is never changed.")
     from intermode.data import open_source
+    from intermode.detect.registry import BEST_OF_IMAGES, BEST_OF_NUMBERS
     from intermode.filtering import write_parts
     from intermode.scores import read_scores
 
@@ -629,7 +655,8 @@ def _filter(args: Sequence[str]) -> None:
     if scores is None:
         raise InputError(f"scores: {options.data} holds none; give --scores FILE")
     scores.check_data(source)
-    name, values = scores.column(options.by, "scores")
+    best = next((name for name in (BEST_OF_NUMBERS, BEST_OF_IMAGES) if name in scores.columns), None)
+    name, values = scores.column(options.by or best, "scores")
     threshold = _threshold(options, source, scores, name, values)
     with _whole_folder(options.out) as folder:
         keep = write_parts(source, values, name or "score", threshold, folder)

@@ -2,7 +2,7 @@
 
 The settings are starting points, not tuned ones: for samples of a few numbers they suit the paper's schedule for
 Gaussians (T = 1000, betas 0.001 to 0.2), under which little is left of the signal at t = 200; for images a schedule of
-1000 timesteps that keeps its signal longer (cosine, or DDPM's linear one).
+1000 timesteps that keeps its signal longer (cosine, or DDPM's linear one). For another T, timesteps are scaled to it.
 
 A new detector is a file in this package and a line here.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from intermode.detect import Detector, Features, flat
+from intermode.detect import IMAGE_WINDOW, Detector, Features, flat
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
 from intermode.detect.curvature import Curvature
@@ -29,7 +29,7 @@ from intermode.detect.residual import Residual
 from intermode.errors import InputError
 from intermode.targets import Target
 
-__all__ = ["DETECTORS", "Setting", "make"]
+__all__ = ["BEST_OF_IMAGES", "BEST_OF_NUMBERS", "DETECTORS", "Setting", "default", "make"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Setting:
         shape: of one sample.
         target: whose labels the oracle tells.
         features: extractor for the detectors that compare samples with each other.
+        timesteps: T of the schedule.
     """
 
     shape: tuple[int, ...]
     target: Target | None = None
     features: Features = flat
+    timesteps: int = 1000
 
     @property
     def image(self) -> bool:
@@ -52,8 +54,20 @@ class Setting:
         return len(self.shape) > 1
 
     def pick(self, low: range | tuple[int, ...], image: range | tuple[int, ...]) -> tuple[int, ...]:
-        """Timesteps for low-dimensional samples or for images."""
-        return tuple(image if self.image else low)
+        """Timesteps of 1000 for low-dimensional samples or for images, scaled to T."""
+        scaled = (t * self.timesteps // 1000 for t in (image if self.image else low))
+        return tuple(dict.fromkeys(scaled))
+
+
+def _hal(setting: Setting) -> Hal:
+    return Hal(window=IMAGE_WINDOW) if setting.image else Hal(0, min(15, setting.timesteps - 1))
+
+
+def _hal_renoise(setting: Setting) -> HalRenoise:
+    low, high = 0, min(15, setting.timesteps - 1)
+    if setting.image:
+        low, high = 100 * setting.timesteps // 1000, max(150 * setting.timesteps // 1000, 1)
+    return HalRenoise(low, high, min(10, high - low + 1))
 
 
 def _oracle(setting: Setting) -> Oracle:
@@ -69,8 +83,8 @@ def _posterior_variance(setting: Setting, statistic: str) -> PosteriorVariance:
 
 
 DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
-    "hal": lambda s: Hal(700, 850) if s.image else Hal(0, 15),
-    "hal-renoise": lambda s: HalRenoise(100, 150) if s.image else HalRenoise(0, 15),
+    "hal": _hal,
+    "hal-renoise": _hal_renoise,
     "residual": lambda s: Residual(s.pick((1, 2, 3), (25, 50, 100))),
     "lid": lambda s: LID(s.pick((1, 2, 3), (25, 50, 100))),
     "posterior-variance": lambda s: _posterior_variance(s, "trace"),
@@ -89,6 +103,15 @@ DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     "random": lambda s: Random(),
     "oracle": _oracle,
 }
+
+
+BEST_OF_NUMBERS, BEST_OF_IMAGES = "lid", "hal-renoise"
+"""First of the leaderboard (``results/bench``) among the detectors that need no training data."""
+
+
+def default(setting: Setting) -> str:
+    """Name of the detector to take where none is asked for."""
+    return BEST_OF_IMAGES if setting.image else BEST_OF_NUMBERS
 
 
 def make(name: str, setting: Setting) -> Detector:

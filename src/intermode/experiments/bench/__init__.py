@@ -58,7 +58,7 @@ class Config:
     image_steps: int = 50
     hallucinated: int = 500
     in_support: int = 2000
-    images_kept: int = 300
+    images_kept: int = 250
     fitting: int = 2000
     undertraining: float = 1.0
     seed: int = 0
@@ -110,21 +110,19 @@ def run(run: Run, config: Config) -> Results:
     """All cells, then the leaderboard; see the module's docstring."""
     torch.set_num_threads(config.threads)
     # what is drawn once for several labels is drawn before the others look at it
-    first = {SOURCES[source].drawing: source for source in reversed(config.targets)}
-    later = [source for source in config.targets if source not in first.values()]
+    drawings: dict[str, list[str]] = {}
+    # images take longest: first, so that no worker is left with one of them at the end
+    for name in sorted(config.targets, key=lambda name: not SOURCES[name].image):
+        drawings.setdefault(SOURCES[name].drawing, []).append(name)
 
     def finished() -> int:
         return sum(1 for _ in run.path.glob("*/pool.safetensors")) + sum(1 for _ in run.path.glob("*/cells/*.json"))
 
-    total = len(config.targets) * (1 + len(config.detectors))
+    total = len(drawings) + len(config.targets) * len(config.detectors)
     with run.progress.task("cells", total, finished(), "cells") as task:
-        for sources in (list(first.values()), later):
-            jobs = [(config, run.path, source, None) for source in sources]
+        for names in ((None,), config.detectors):
+            jobs = [(config, run.path, tuple(labels), name) for labels in drawings.values() for name in names]
             run_jobs(_work, jobs, config.workers, run.progress, task, finished)
-        # images take longest: first, so that no worker is left with one of them at the end
-        ordered = sorted(config.targets, key=lambda source: not SOURCES[source].image)
-        cells = [(config, run.path, source, name) for source in ordered for name in config.detectors]
-        run_jobs(_work, cells, config.workers, run.progress, task, finished)
     results = Results()
     for source in config.targets:
         _target(run, results, config, source)
@@ -133,21 +131,21 @@ def run(run: Run, config: Config) -> Results:
     return results
 
 
-def _work(job: tuple[Config, Path, str, str | None], progress: Progress) -> None:
-    """A pool, or the cell of one detector on it."""
-    config, path, source, name = job
+def _work(job: tuple[Config, Path, tuple[str, ...], str | None], progress: Progress) -> None:
+    """A drawing, or the cells of one detector on it, one for each label."""
+    config, path, sources, name = job
     torch.set_num_threads(config.threads)
-    pool = make_pool(SOURCES[source], config, path / source, Named(source, progress))
-    if name is not None and not record_file(path, source, name).exists():
-        make_cell(pool, config, path, name)
+    named = Named(SOURCES[sources[0]].drawing, progress)
+    pools = [make_pool(SOURCES[source], config, path, named) for source in sources]
+    if name is not None and not all(record_file(path, source, name).exists() for source in sources):
+        make_cell(pools, config, path, name)
 
 
 def _target(run: Run, results: Results, config: Config, source: str) -> None:
     """The rows of one model."""
-    pool = make_pool(SOURCES[source], config, run.path / source, run.progress)
+    pool = make_pool(SOURCES[source], config, run.path, run.progress)
     validation, test = halves(pool)
-    metadata = load_tensors(run.path / source / "pool.safetensors")[1]
-    drawn, bad = int(metadata["drawn"]), int(metadata["hallucinated"])
+    drawn, bad = pool.drawn, pool.hallucinated
     rate = share(bad, drawn)
     results.values |= {f"{source}_drawn": drawn, f"{source}_rate": rate.value}
     if (

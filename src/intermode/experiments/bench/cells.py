@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ __all__ = ["ENDS", "auroc", "finite", "halves", "make_cell", "ranks_within", "re
 
 ENDS = ("random", "oracle")
 """Not detectors, but the ends of the scale."""
-CONFORMAL_IMAGES = 200
+CONFORMAL_IMAGES = 120
 """Images of the data that are scored for conformal thresholds, and as many to check them."""
 FITTING_IMAGES = 500
 """Images that detectors are fitted on."""
@@ -48,54 +49,79 @@ def finite(scores: np.ndarray) -> np.ndarray:
 
 def halves(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bool: validation and test. Kept samples are in random order."""
-    validation = np.arange(len(pool.bad)) % 2 == 0
-    return validation, ~validation
+    first = np.arange(len(pool.bad)) < len(pool.bad) // 2
+    return first & pool.counted, ~first & pool.counted
 
 
-def make_cell(pool: Pool, config: Any, path: Path, name: str) -> None:
-    """Choose the settings on the validation half, then score everything with them."""
-    validation, _ = halves(pool)
-    record: dict[str, Any]
-    if name == "hal":
+def make_cell(pools: Sequence[Pool], config: Any, path: Path, name: str) -> None:
+    """Choose the settings on the validation half, then score the rest with them.
+
+    Args:
+        pools: the same samples with one label or more; settings are chosen for each.
+        config: the benchmark's.
+        path: of the run.
+        name: of the detector.
+    """
+    made = _hal(pools) if name == "hal" else _sample_detector(pools, config, name)
+    for pool, (tensors, record) in zip(pools, made, strict=True):
+        save_tensors(scores_file(path, pool.source.name, name), tensors)
+        write_json(record_file(path, pool.source.name, name), record)  # last: a cell with a record is complete
+
+
+Made: TypeAlias = tuple[dict[str, torch.Tensor], dict[str, Any]]
+"""Tensors and the record of a cell."""
+
+
+def _hal(pools: Sequence[Pool]) -> Iterator[Made]:
+    """The windows that were watched while the samples were drawn."""
+    for pool in pools:
+        validation, _ = halves(pool)
         quality = {window: auroc(s[validation], pool.bad[validation]) for window, s in pool.hal.items()}
         window = max(quality, key=lambda w: quality[w])
-        tensors = {"scores": torch.from_numpy(pool.hal[window])}
         settings = "t = {}..{}".format(*window.removeprefix("hal-").split("-"))
-        record = {"settings": settings, "nfe": 0, "relative_time": 0.0}
-    else:
-        tensors, record = _sample_detector(pool, config, name)
-    save_tensors(scores_file(path, pool.source.name, name), tensors)
-    write_json(record_file(path, pool.source.name, name), record)  # last: a cell with a record is complete
+        yield {"scores": torch.from_numpy(pool.hal[window])}, {"settings": settings, "nfe": 0, "relative_time": 0.0}
 
 
-def _sample_detector(pool: Pool, config: Any, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    validation, _ = halves(pool)
-    chunk = 64 if pool.source.image else 1024
-    quality: list[float] = []
-    found = candidates(name, pool.setting)
+def _sample_detector(pools: Sequence[Pool], config: Any, name: str) -> Iterator[Made]:
+    pool = pools[0]
     fitting, calibration, checking = pool.real[: config.fitting], *pool.real[config.fitting :].tensor_split(2)
     if pool.source.image:
         fitting = fitting[:FITTING_IMAGES]
         calibration, checking = calibration[:CONFORMAL_IMAGES], checking[:CONFORMAL_IMAGES]
+    found: list[Any] = candidates(name, pool.setting)
     for detector in found:
         if hasattr(detector, "fit"):
             detector.fit(pool.denoiser, fitting, seed=config.seed)
-        if len(found) > 1:
-            scores = score(detector, pool.denoiser, pool.x[validation], seed=config.seed, chunk=chunk)  # type: ignore[arg-type] # no trajectory detector
-            quality.append(auroc(scores, pool.bad[validation]))
-    best: Any = found[int(np.argmax(quality))] if quality else found[0]
-    begin = time.perf_counter()
-    tensors = {"scores": torch.from_numpy(score(best, pool.denoiser, pool.x, seed=config.seed + 1, chunk=chunk))}
-    seconds = (time.perf_counter() - begin) / len(pool.x)
-    if name not in ENDS:
-        for part, x in (("calibration", calibration), ("checking", checking)):
-            scores = score(best, pool.denoiser, x, seed=config.seed + 2, chunk=chunk)
-            tensors[part] = torch.from_numpy(scores)
-    return tensors, {
-        "settings": describe(best),
-        "nfe": int(best.nfe),
-        "relative_time": seconds / (CHAIN * pool.evaluation_s),
-    }
+
+    def scored(detector: Any, x: torch.Tensor, seed: int, first: int = 0) -> np.ndarray:
+        chunk = 64 if pool.source.image else 1024
+        return score(detector, pool.denoiser, x, seed=config.seed + seed, first=first, chunk=chunk)
+
+    half = len(pool.x) // 2
+    validation = [scored(detector, pool.x[:half], 1) for detector in found]
+    finished: dict[int, Made] = {}
+    for pool in pools:
+        counted, bad = pool.counted[:half], pool.bad[:half]
+        quality = [auroc(scores[counted], bad[counted]) for scores in validation]
+        best = int(np.argmax(quality))
+        if best not in finished:
+            detector = found[best]
+            begin = time.perf_counter()
+            test = scored(detector, pool.x[half:], 1, first=half)
+            seconds = (time.perf_counter() - begin) / len(test)
+            tensors = {"scores": torch.from_numpy(np.concatenate([validation[best], test]))}
+            if name not in ENDS:
+                for part, x in (("calibration", calibration), ("checking", checking)):
+                    tensors[part] = torch.from_numpy(scored(detector, x, 2))
+            finished[best] = (
+                tensors,
+                {
+                    "settings": describe(detector),
+                    "nfe": int(detector.nfe),
+                    "relative_time": seconds / (CHAIN * pool.evaluation_s),
+                },
+            )
+        yield finished[best]
 
 
 def auroc(scores: np.ndarray, bad: np.ndarray) -> float:

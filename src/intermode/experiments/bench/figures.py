@@ -24,7 +24,7 @@ def draw(run: Run, results: Results, config: Any) -> None:
         if not rows:
             continue
         shown = {r["detector"] for r in rows[:5]} | {"hal"}
-        pool = make_pool(SOURCES[source], config, run.path / source, run.progress)
+        pool = make_pool(SOURCES[source], config, run.path, run.progress)
         _, test = halves(pool)
         for row in rows:
             if row["detector"] in shown:

@@ -7,6 +7,7 @@ are kept; the average precision does, and is that of the kept mixture.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ CHAIN = 1000
 REAL = 6000
 """Samples of the data: for fitting detectors; half of the rest for conformal thresholds, half to check them."""
 LOW_WINDOWS = ((0, 3), (0, 5), (0, 8), (0, 10), (0, 12), (0, 15), (0, 19), (0, 30))
+OFF_SUPPORT = "hallucinated"
+"""The label of samples that the data cannot have; every other label is one of its reasons."""
 IMAGE_WINDOWS = (
     (0, 100),
     (50, 150),
@@ -129,40 +132,47 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Pool:
-    """Kept samples of one model.
+    """Kept samples of one model, with one label.
 
     Attributes:
         source: where they come from.
         denoiser: the model.
         x: (n, *shape).
-        bad: (n,) bool.
+        bad: (n,) bool, hallucinated by this label.
+        counted: (n,) bool, those that are not hallucinated by another label alone.
         hal: (n,) scores by window, from the trajectories.
         real: (REAL, *shape) data that no model was trained on.
         evaluation_s: seconds for one network evaluation of one sample.
+        drawn: samples of which these were kept.
+        hallucinated: how many of those drawn were, by this label.
     """
 
     source: Source
     denoiser: NetworkDenoiser
     x: Tensor
     bad: np.ndarray
+    counted: np.ndarray
     hal: dict[str, np.ndarray]
     real: Tensor
     evaluation_s: float
+    drawn: int
+    hallucinated: int
 
     @property
     def setting(self) -> Setting:
         return Setting(tuple(self.x.shape[1:]), self.source.data)
 
 
-def make_pool(source: Source, config: Any, folder: Path, progress: Progress) -> Pool:
+def make_pool(source: Source, config: Any, path: Path, progress: Progress) -> Pool:
     """Draw and label, or read what was drawn.
 
     Args:
         source: which.
         config: the benchmark's.
-        folder: of this pool.
+        path: of the run.
         progress: shown to the user.
     """
+    folder = path / source.drawing
     denoiser = _model(source, config, folder, progress)
     file = folder / "pool.safetensors"
     if not file.exists():
@@ -170,8 +180,21 @@ def make_pool(source: Source, config: Any, folder: Path, progress: Progress) -> 
     tensors, metadata = load_tensors(file)
     hal = {name: v.numpy() for name, v in tensors.items() if name.startswith("hal-")}
     real = source.data.sample(REAL, config.seed + 7)
-    bad = tensors["bad"].numpy()
-    return Pool(source, denoiser, tensors["x"], bad, hal, real, float(metadata["evaluation_s"]))
+    bad, off_support = tensors[source.label].numpy(), tensors[OFF_SUPPORT].numpy()
+    counted = bad | ~off_support
+    facts = json.loads(metadata["facts"])
+    return Pool(
+        source,
+        denoiser,
+        tensors["x"],
+        bad,
+        counted,
+        hal,
+        real,
+        facts["evaluation_s"],
+        facts["drawn"],
+        facts[source.label],
+    )
 
 
 def _model(source: Source, config: Any, folder: Path, progress: Progress) -> NetworkDenoiser:
@@ -201,24 +224,23 @@ def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, 
     visited = sampler.timesteps(source.schedule)
     windows = [w for w in source.windows if sum(w[0] <= t <= w[1] for t in visited) >= 2]
     watching: list[Hal] = detectors(windows, len(source.schedule))
-    generated = generate(
-        sampled, sampler, plan, watching, folder=folder.parent / source.drawing / "drawn", progress=progress
-    )
+    generated = generate(sampled, sampler, plan, watching, folder=folder / "drawn", progress=progress)
     labels = source.data.label(generated.samples)
-    bad = np.asarray(getattr(labels, source.label))
-    keep = _choose(bad, config.hallucinated, config.images_kept if source.image else config.in_support, config.seed)
-    tensors = {"x": generated.samples[keep], "bad": torch.from_numpy(bad[keep])}
+    names = {OFF_SUPPORT, *(other.label for other in SOURCES.values() if other.drawing == source.drawing)}
+    found = {name: np.asarray(getattr(labels, name)) for name in sorted(names)}
+    off_support = found[OFF_SUPPORT]
+    in_support = config.images_kept if source.image else config.in_support
+    keep = _choose(off_support, config.hallucinated, in_support, config.seed)
+    tensors = {"x": generated.samples[keep]}
+    tensors |= {name: torch.from_numpy(label[keep]) for name, label in found.items()}
     tensors |= {name: torch.from_numpy(score[keep]) for name, score in generated.scores.items()}
-    metadata = {
-        "drawn": str(len(bad)),
-        "hallucinated": str(int(bad.sum())),
-        "evaluation_s": repr(_evaluation_seconds(denoiser, source)),
-    }
-    save_tensors(folder / "pool.safetensors", tensors, metadata)
+    facts = {"drawn": len(off_support), "evaluation_s": _evaluation_seconds(denoiser, source)}
+    facts |= {name: int(label.sum()) for name, label in found.items()}
+    save_tensors(folder / "pool.safetensors", tensors, {"facts": json.dumps(facts)})
 
 
 def _choose(bad: np.ndarray, hallucinated: int, in_support: int, seed: int) -> np.ndarray:
-    """Rows kept, at most so many of each class, in a random order, so that halves by turns are alike."""
+    """Rows kept, at most so many of each class, in a random order, so that halves are alike."""
     rng = draws(seed, "select")
     limits = ((bad, hallucinated), (~bad, in_support))
     parts = [rng.permutation(np.flatnonzero(mask))[:limit] for mask, limit in limits]
