@@ -315,9 +315,16 @@ def test_sample_until_n_are_kept(sample):
     everything, _ = load_tensors(Path("all/samples.safetensors"))
     value = float(everything["score.hal"].quantile(0.4))
     passing = torch.nonzero(everything["score.hal"] <= value)[:30, 0]
-    Path("threshold.json").write_text(json.dumps({"value": value, "rule": "quantile: kept 0.4"}))
-    for word, out in ((value, "by value"), ("threshold.json", "by file")):
-        status, said = sample("--n", 30, "--keep-below", word, "--out", out)
+    record = {"value": value, "rule": "quantile: kept 0.4"}
+    Path("nameless.json").write_text(json.dumps({**record, "score": "score"}))
+    Path("threshold.json").write_text(json.dumps({**record, "score": "hal"}))
+    for word, by, out in (
+        (value, ["--by", "hal"], "by value"),
+        ("nameless.json", ["--by", "hal"], "by file"),
+        ("threshold.json", [], "by the name in the file"),
+        (value, ["--detectors", "hal"], "by the only one"),
+    ):
+        status, said = sample("--n", 30, "--keep-below", word, "--out", out, *by)
         assert status == 0
         drawn = int(passing[-1]) + 1
         assert said == (
@@ -326,6 +333,8 @@ def test_sample_until_n_are_kept(sample):
         tensors, _ = load_tensors(Path(out) / "samples.safetensors")
         assert torch.equal(tensors["samples"], everything["samples"][passing])
         assert json.loads((Path(out) / "sampling.json").read_text())["n"] == 3000
+    status, said = sample("--n", 30, "--keep-below", "threshold.json", "--by", "lid", "--out", "none")
+    assert (status, said) == (2, "error: by: the threshold of threshold.json is one of hal, not of lid\n")
     status, said = sample("--n", 30, "--keep-below", 1e-30, "--draws", 400, "--out", "none")
     assert status == 2
     assert said.endswith("30 will not be found in 400 draws; raise the threshold or the number of draws\n")

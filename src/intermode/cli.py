@@ -385,7 +385,7 @@ class SampleOptions:
     keep_below: str | None = None
     """Draw until n samples have a score of at most this: a number, or the threshold.json of intermode filter."""
     by: str | None = None
-    """The score that --keep-below looks at; the first of the detectors unless given."""
+    """The score that --keep-below looks at; unless given, the one that threshold.json names, or the first detector's."""
     draws: int | None = None
     """Most samples to draw for --keep-below: 100 n unless given."""
     seed: int = 0
@@ -415,7 +415,9 @@ def _sample(args: Sequence[str]) -> None:
     device = local_device(options.device)
     ranks = launched() if options.ranks is None else Ranks(*options.ranks)
     first = launched().rank == 0  # launched processes share a terminal
-    keep = None if options.keep_below is None else _given_threshold(options.keep_below)
+    keep, of = (None, None) if options.keep_below is None else _given_threshold(options.keep_below)
+    if of and options.by not in (None, of):
+        raise InputError(f"by: the threshold of {options.keep_below} is one of {of}, not of {options.by}")
     for name in ("draws", "by"):
         if keep is None and getattr(options, name) is not None:
             raise InputError(f"{name}: is of use only with --keep-below")
@@ -452,7 +454,7 @@ def _sample(args: Sequence[str]) -> None:
             detectors,
             keep,
             options.n,
-            by=options.by or names[0],
+            by=options.by or of or names[0],
             folder=options.out,
             settings=settings,
             progress=progress,
@@ -464,15 +466,17 @@ def _sample(args: Sequence[str]) -> None:
         print(f"samples: {options.out / 'samples.safetensors'} ({options.n:,}{passed}, {diverged} diverged)")
 
 
-def _given_threshold(word: str) -> Threshold:
-    """A threshold from a number, or from the file that the filter writes."""
+def _given_threshold(word: str) -> tuple[Threshold, str | None]:
+    """A threshold from a number, or from the file that the filter writes; then with the name of its score."""
     from intermode.files import read_json
     from intermode.threshold import Threshold
 
     value: Any
+    of = None
     if word.endswith(".json"):
         found = read_json(Path(word))
         value, rule = (found.get("value"), str(found.get("rule"))) if isinstance(found, dict) else (None, "")
+        of = found.get("score") if isinstance(found, dict) else None
     else:
         try:
             value, rule = float(word), "given"
@@ -480,7 +484,8 @@ def _given_threshold(word: str) -> Threshold:
             value, rule = None, ""
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"keep-below: {word} is neither a finite number nor a threshold.json of intermode filter")
-    return Threshold(float(value), rule)
+    # the filter writes "score" for a score without a name
+    return Threshold(float(value), rule), of if isinstance(of, str) and of != "score" else None
 
 
 @dataclass
