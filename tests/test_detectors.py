@@ -7,7 +7,7 @@ from torch import nn
 
 from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
 from intermode.detect.posterior_variance import vector_jacobian
-from intermode.detect.registry import DETECTORS, Setting, make
+from intermode.detect.registry import DETECTORS, Setting, default, make
 from intermode.errors import InputError
 from intermode.generate import score
 from intermode.schedule import cosine, linear
@@ -159,6 +159,27 @@ def test_names_are_the_registrys(shape):
         detector = make(name, Setting(shape, Centre()))
         assert detector.name == name
         assert detector.nfe >= 0
+
+
+@pytest.mark.parametrize("timesteps", [20, 100, 500, 4000])
+@pytest.mark.parametrize("shape", [(1,), (1, 8, 8)])
+def test_the_registrys_settings_fit_every_length_of_schedule(shape, timesteps):
+    schedule = linear(timesteps, 1e-4, 0.02)
+    for name in DETECTORS:
+        detector = make(name, Setting(shape, Centre(), timesteps=timesteps))
+        if not hasattr(detector, "fit") and not hasattr(detector, "update"):
+            detector.check(schedule)
+        elif hasattr(detector, "timesteps"):
+            assert 0 <= min(detector.timesteps) < max(detector.timesteps) < timesteps
+    assert make("lid", Setting((1, 8, 8), timesteps=500)).timesteps == (12, 25, 50)
+    assert make("lid", Setting((1, 8, 8))).timesteps == (25, 50, 100)
+
+
+def test_the_default_detector_needs_no_data_and_looks_at_finished_samples(network):
+    for shape in ((1,), (7,), (1, 8, 8)):
+        detector = make(default(Setting(shape)), Setting(shape))
+        assert not hasattr(detector, "fit")
+        assert not hasattr(detector, "update")
 
 
 def test_unknown_names_and_an_oracle_without_a_target_are_refused():

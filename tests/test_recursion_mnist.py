@@ -27,7 +27,12 @@ def test_smoke_tier_measures_every_generation(tmp_path):
     assert kept["pool"] == [8] * 10
     assert kept["hal-per-class"] == [6] * 10
     assert sum(kept["hal"]) == 60
-    for figure in (*MEASURES, "classes", "kept-and-rejected"):
+    selection = metrics["series"]["selection"]
+    assert {row["selector"] for row in selection} == {"hal", "hal-per-class"}
+    assert "t = 8..14" in {row["window"] for row in selection}
+    assert all(row["fid"] > 0 for row in selection)
+    assert metrics["values"]["random_selection_fid_low"] <= metrics["values"]["random_selection_fid_high"]
+    for figure in (*MEASURES, "classes", "kept-and-rejected", "selection"):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -385,7 +385,7 @@ class SampleOptions:
     keep_below: str | None = None
     """Draw until n samples have a score of at most this: a number, or the threshold.json of intermode filter."""
     by: str | None = None
-    """The score that --keep-below looks at; unless given, the one that threshold.json names, or the first detector's."""
+    """The score that --keep-below looks at; unless given, the one that threshold.json names, or the first."""
     draws: int | None = None
     """Most samples to draw for --keep-below: 100 n unless given."""
     seed: int = 0

@@ -30,14 +30,14 @@ from intermode.detect.hal import HalRenoise
 from intermode.distribution import frechet, neighbourhoods
 from intermode.errors import InputError
 from intermode.evaluate import Estimate, over_seeds, ratio_of, ratio_over_seeds, share
-from intermode.experiments import arms
+from intermode.experiments import arms, selection
 from intermode.experiments.image_model import ImageModelConfig
 from intermode.files import load_tensors, save_tensors
 from intermode.generate import Generated, Plan, generate, score
 from intermode.guidance import GuidedDenoiser
 from intermode.noise import draws
 from intermode.progress import Progress
-from intermode.recursion import Data, Setting, select
+from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
 from intermode.schedule import Schedule, linear
 from intermode.targets.digits import CLASSES, SIZE, Digits, load
@@ -56,8 +56,6 @@ MEASURES = {
     "usefulness": "test accuracy of a LeNet trained on the pool",
 }
 """What is measured of a pool, and what it is called; the first is better when smaller, the others when larger."""
-SHOWN = 40
-"""Digits of a panel."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +278,7 @@ def run(run: Run, config: Config) -> Results:
     _values(results, config)
     _claims(results, config)
     _curves(run, results, config)
-    _selection(run, results, config)
+    selection.analyse(run, results, config)
     return results
 
 
@@ -341,43 +339,3 @@ def _curves(run: Run, results: Results, config: Config) -> None:
             f"{words[0].upper()}{words[1:]}, by generation; 95 % intervals of drawing the samples, or over seeds where "
             f"there are several.{figure.get(name, '')}"
         )
-
-
-def _selection(run: Run, results: Results, config: Config) -> None:
-    """What the filter does to the pool of generation 0: kept and rejected digits, and classes before and after."""
-    folder = arms.generation_folder(run, config.seed, config.arms[0], 0)
-    samples = load_tensors(folder / "samples.safetensors")[0]["samples"]
-    scores = load_tensors(folder / "scores.safetensors")[0]["hal"].numpy()
-    labels = torch.arange(len(samples)) % CLASSES
-    pool = Generated(
-        samples, {"hal": scores}, np.zeros(len(samples), dtype=bool), 0.0, condition={"class_labels": labels}
-    )
-    order = np.argsort(scores)
-    plots.image_panels(
-        run.figure("kept-and-rejected"),
-        [
-            (title, samples[rows, 0].clamp(-1, 1).numpy(), [()] * len(rows), ())
-            for title, rows in (("lowest Hal", order[:SHOWN].copy()), ("highest Hal", order[::-1][:SHOWN].copy()))
-        ],
-        8,
-    )
-    results.figures["kept-and-rejected"] = (
-        "Digits of generation 0 with the lowest and the highest Hal. Compare Fig. 13."
-    )
-    counts = {"pool": np.bincount(labels, minlength=CLASSES)}
-    for selector in ("hal", "hal-per-class"):
-        rows = select(selector, pool, config.train_size, config.seed, 1)
-        counts[selector] = np.bincount(labels[torch.from_numpy(rows)], minlength=CLASSES)
-    results.series["classes_kept"] = {name: count.tolist() for name, count in counts.items()}
-    lines: dict[str, plots.Band] = {}
-    for name, count in counts.items():
-        shares = (count / count.sum()).tolist()
-        lines[name] = (shares, shares, shares)
-    plots.curves(run.figure("classes"), range(CLASSES), lines, x_label="class", y_label="share of the digits")
-    results.figures["classes"] = "Classes of generation 0's pool, and of what is kept of it, with one threshold or ten."
-    worst = counts["hal"].min() / (config.train_size / CLASSES)
-    results.values["smallest_class_kept"] = float(worst)
-    results.notes.append(
-        f"One threshold for all classes leaves the class that suffers most {worst:.0%} of its share; with one for each "
-        "class all keep theirs."
-    )
