@@ -35,7 +35,7 @@ keep: setup
 	$(BIN)/python benchmarks/keep_result.py $(RUN)
 
 ship: setup
-	$(BIN)/python benchmarks/ship.py $(RUN)
+	$(BIN)/python benchmarks/ship.py $(RUN) $(NAME)
 
 results: setup
 	$(BIN)/python benchmarks/results_table.py

@@ -1,5 +1,7 @@
 """Put a finished run's models into the package: ``make ship RUN=runs/...`` (a run that trained from scratch).
 
+``make ship RUN=runs/... NAME=shapes-under`` gives a single model another name than its experiment's.
+
 They are what ``--pretrained`` takes; their provenance travels in config.json. Networks of images are shipped in half
 precision.
 """
@@ -18,7 +20,8 @@ from intermode.targets.lattice import LATTICES
 def main() -> None:
     run = Path(sys.argv[1])
     experiment = read_json(run / "config.json")["experiment"]
-    models = {n: run / n / "model" for n in LATTICES} if experiment == "gaussian-2d" else {experiment: run / "model"}
+    name = sys.argv[2] if len(sys.argv) > 2 else experiment
+    models = {n: run / n / "model" for n in LATTICES} if experiment == "gaussian-2d" else {name: run / "model"}
     for name, folder in models.items():
         record = provenance_of(folder)
         shutil.rmtree(SHIPPED / name, ignore_errors=True)

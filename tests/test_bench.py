@@ -22,6 +22,7 @@ from intermode.experiments.bench.cells import (
     scores_file,
     scores_of,
 )
+from intermode.experiments.bench.claims import conformal, conformal_claims
 from intermode.experiments.bench.pools import REAL, SOURCES, Pool, Source
 from intermode.experiments.bench.rows import COMBINED, combine, row_of
 from intermode.files import load_tensors, read_json
@@ -65,7 +66,7 @@ def test_the_shipped_models_are_those_that_the_tiers_ask_for():
     for config in TIERS.values():
         config.check()
     for source in SOURCES.values():
-        if source.model == "well":
+        if not source.trained_here:
             assert load_model(source.shipped).shape == source.data.sample(1, 0).shape[1:]
 
 
@@ -130,7 +131,7 @@ def test_what_another_label_alone_calls_hallucinated_is_not_counted(tmp_path, mo
     monkeypatch.setattr(Source, "data", Data())
     monkeypatch.setattr(pools, "generate", lambda *_, **__: SimpleNamespace(samples=drawn, scores={}))
     config = replace(TIERS["smoke"], images=60, images_kept=20)
-    for name, bad in (("shapes-off-support-well", 10), ("shapes-well", 4)):  # the second reads what the first drew
+    for name, bad in (("shapes-off-support-under", 10), ("shapes-under", 4)):  # the second reads what the first drew
         pool = pools.make_pool(SOURCES[name], config, tmp_path, Silent())
         assert (len(pool.x), pool.bad.sum(), pool.counted.sum()) == (30, bad, 20 + bad)
         assert (pool.drawn, pool.hallucinated) == (60, bad)
@@ -177,6 +178,36 @@ def test_a_pair_of_scores_is_found_that_is_better_than_either(pool):
     assert row["settings"].endswith("of a and b")
     assert row["nfe"] == 2
     assert row["auroc"] > max(r["auroc"] for r in results.rows[:-1])
+
+
+def test_conformal_intervals_hold_both_samples():
+    """Kept shares of fresh calibrations: of 400, their intervals hold the promise about as often as they say."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(400):
+        real = {"calibration": rng.random(300), "checking": rng.random(300)}
+        results = Results()
+        conformal(results, "gaussian-1d-well", "lid", real, rng.random(300), rng.random(50) + 1)
+        found = next(c for c in results.series["conformal"] if c["alpha"] == 0.05)
+        value, low, high = found["real_kept"]
+        assert low <= value <= high
+        assert found["removed"][0] > 0.9
+        held.append(low <= 0.95 <= high)
+    assert np.mean(held) > 0.9  # of the checking sample alone: 0.83; 0.9 is 4.6 standard errors under 0.95
+
+
+def test_conformal_claims_are_the_default_detectors():
+    results = Results()
+    row = {"target": "gaussian-1d", "model": "well"}
+    results.rows = [{**row, "detector": "knn", "auroc": 1.0}, {**row, "detector": "lid", "auroc": 0.9}]
+    found = {"source": "gaussian-1d-well", "alpha": 0.05, "removed": (1, 1, 1)}
+    kept = {"real_kept": (0.95, 0.94, 0.96), "in_support_kept": (0.9, 0.88, 0.92)}
+    results.series["conformal"] = [{**found, **kept, "detector": name} for name in ("knn", "lid")]
+    conformal_claims(results, SimpleNamespace(targets=("gaussian-1d-well",)))
+    assert [(claim.holds, " lid keeps 95%" in claim.statement) for claim in results.claims] == [
+        (True, True),
+        (False, True),
+    ]
 
 
 def test_ranks_are_shares_of_the_reference():

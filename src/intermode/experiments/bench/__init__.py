@@ -35,16 +35,16 @@ class Config:
     """Settings of ``bench``.
 
     Attributes:
-        targets: models to score samples of; target-well is a shipped model, target-under hardly trained.
+        targets: models to score samples of; target-well is trained to the end, target-under hardly.
         detectors: names of the registry.
         draw: samples drawn of the best model of the 1-D mixture; fewer of those that hallucinate more.
-        images: images drawn.
+        images: images drawn of each model.
         image_steps: respaced steps of the chain that draws them.
         hallucinated: most hallucinations that are kept of a model.
         in_support: most other samples that are kept ...
         images_kept: ... and most other images.
         fitting: samples of the data that detectors are fitted on.
-        undertraining: steps of the undertrained models, times this.
+        undertraining: steps of the undertrained models that are trained here, times this.
         seed: of everything.
         workers: cells worked on at a time.
         threads: torch's, of each worker.
@@ -54,11 +54,11 @@ class Config:
     targets: tuple[str, ...] = tuple(SOURCES)
     detectors: tuple[str, ...] = tuple(DETECTORS)
     draw: int = 1_000_000
-    images: int = 1536
+    images: int = 768
     image_steps: int = 50
     hallucinated: int = 500
     in_support: int = 2000
-    images_kept: int = 250
+    images_kept: int = 120
     fitting: int = 2000
     undertraining: float = 1.0
     seed: int = 0
@@ -80,7 +80,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
         for source in (SOURCES[name] for name in self.targets):
-            if source.model == "well":
+            if not source.trained_here:
                 _ = source.shipped
         if not self.undertraining > 0:
             raise InputError(f"undertraining: {self.undertraining} must be > 0")

@@ -63,7 +63,7 @@ class Source:
 
     Attributes:
         target: name of the target.
-        model: ``well`` (the shipped one) or ``under`` (trained for ``steps`` only).
+        model: ``well`` or ``under`` (trained for ``steps`` only).
         kind: which data: gaussian-1d, grid, diamond or shapes.
         label: which label counts: hallucinated (off the support) or duplicate (the paper's, for shapes).
         steps: optimiser steps of an undertrained model.
@@ -101,14 +101,19 @@ class Source:
         return cosine(1000) if self.image else linear(1000, 0.001, 0.2)
 
     @property
+    def trained_here(self) -> bool:
+        """Models of images are shipped, undertrained ones too: training one takes longer than all the rest."""
+        return self.model == "under" and not self.image
+
+    @property
     def shipped(self) -> Path:
-        """Folder of the well-trained model.
+        """Folder of a model that is not trained here.
 
         Raises:
             InputError: it was trained with another schedule or on other data.
         """
-        trained_on = MixtureConfig().target_name if self.kind == "gaussian-1d" else self.kind
-        return shipped(self.kind, self.schedule, trained_on)
+        name = self.kind if self.model == "well" else f"{self.kind}-{self.model}"
+        return shipped(name, self.schedule, MixtureConfig().target_name if self.kind == "gaussian-1d" else self.kind)
 
     @property
     def windows(self) -> tuple[tuple[int, int], ...]:
@@ -124,7 +129,9 @@ SOURCES = {
         Source("grid", "well", "grid", draw=0.2),
         Source("grid", "under", "grid", steps=3000, draw=0.02),
         Source("diamond", "well", "diamond", draw=0.2),
-        Source("shapes", "well", "shapes", "duplicate"),
+        Source("shapes", "under", "shapes", "duplicate", steps=3000),
+        Source("shapes-off-support", "under", "shapes", steps=3000),
+        # so few of its images are duplicates that nothing could be said of them
         Source("shapes-off-support", "well", "shapes"),
     )
 }
@@ -198,7 +205,7 @@ def make_pool(source: Source, config: Any, path: Path, progress: Progress) -> Po
 
 
 def _model(source: Source, config: Any, folder: Path, progress: Progress) -> NetworkDenoiser:
-    if source.model == "well":
+    if not source.trained_here:
         return load_model(source.shipped)
     data = source.data.sample(50_000, config.seed)
     network = {"kind": "mlp", "dimensions": data.shape[1]}
