@@ -41,8 +41,8 @@ class Config:
         images: images drawn of each model.
         image_steps: respaced steps of the chain that draws them.
         hallucinated: most hallucinations that are kept of a model.
-        in_support: most other samples that are kept ...
-        images_kept: ... and most other images.
+        in_support: most other samples that are kept.
+        images_kept: most images that are kept of a label, and most others.
         fitting: samples of the data that detectors are fitted on.
         undertraining: steps of the undertrained models that are trained here, times this.
         seed: of everything.

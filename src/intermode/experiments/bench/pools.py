@@ -146,7 +146,7 @@ class Pool:
         denoiser: the model.
         x: (n, *shape).
         bad: (n,) bool, hallucinated by this label.
-        counted: (n,) bool, those that are not hallucinated by another label alone.
+        counted: (n,) bool, those that were kept for this label, or are in the support.
         hal: (n,) scores by window, from the trajectories.
         real: (REAL, *shape) data that no model was trained on.
         evaluation_s: seconds for one network evaluation of one sample.
@@ -188,7 +188,7 @@ def make_pool(source: Source, config: Any, path: Path, progress: Progress) -> Po
     hal = {name: v.numpy() for name, v in tensors.items() if name.startswith("hal-")}
     real = source.data.sample(REAL, config.seed + 7)
     bad, off_support = tensors[source.label].numpy(), tensors[OFF_SUPPORT].numpy()
-    counted = bad | ~off_support
+    counted = tensors[f"chosen-{source.label}"].numpy() | ~off_support
     facts = json.loads(metadata["facts"])
     return Pool(
         source,
@@ -236,22 +236,30 @@ def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, 
     names = {OFF_SUPPORT, *(other.label for other in SOURCES.values() if other.drawing == source.drawing)}
     found = {name: np.asarray(getattr(labels, name)) for name in sorted(names)}
     off_support = found[OFF_SUPPORT]
-    in_support = config.images_kept if source.image else config.in_support
-    keep = _choose(off_support, config.hallucinated, in_support, config.seed)
+    most = (config.images_kept,) * 2 if source.image else (config.hallucinated, config.in_support)
+    keep, chosen = _choose(found, off_support, *most, config.seed)
     tensors = {"x": generated.samples[keep]}
     tensors |= {name: torch.from_numpy(label[keep]) for name, label in found.items()}
+    tensors |= {f"chosen-{name}": torch.from_numpy(rows) for name, rows in chosen.items()}
     tensors |= {name: torch.from_numpy(score[keep]) for name, score in generated.scores.items()}
     facts = {"drawn": len(off_support), "evaluation_s": _evaluation_seconds(denoiser, source)}
     facts |= {name: int(label.sum()) for name, label in found.items()}
     save_tensors(folder / "pool.safetensors", tensors, {"facts": json.dumps(facts)})
 
 
-def _choose(bad: np.ndarray, hallucinated: int, in_support: int, seed: int) -> np.ndarray:
-    """Rows kept, at most so many of each class, in a random order, so that halves are alike."""
+def _choose(
+    labels: dict[str, np.ndarray], off_support: np.ndarray, hallucinated: int, in_support: int, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows kept, at most so many of each label and of the rest, in a random order, so that halves are alike.
+
+    Returns:
+        the rows, and of each label which of them were kept for it: another label's are a choice, no random part.
+    """
     rng = draws(seed, "select")
-    limits = ((bad, hallucinated), (~bad, in_support))
-    parts = [rng.permutation(np.flatnonzero(mask))[:limit] for mask, limit in limits]
-    return rng.permutation(np.concatenate(parts))
+    of = {name: rng.permutation(np.flatnonzero(label))[:hallucinated] for name, label in labels.items()}
+    rest = rng.permutation(np.flatnonzero(~off_support))[:in_support]
+    keep = rng.permutation(np.unique(np.concatenate([*of.values(), rest])))
+    return keep, {name: np.isin(keep, rows) for name, rows in of.items()}
 
 
 def _evaluation_seconds(denoiser: NetworkDenoiser, source: Source) -> float:
