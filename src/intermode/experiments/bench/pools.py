@@ -129,9 +129,9 @@ SOURCES = {
         Source("grid", "well", "grid", draw=0.2),
         Source("grid", "under", "grid", steps=3000, draw=0.02),
         Source("diamond", "well", "diamond", draw=0.2),
+        # hardly one image in a hundred is a duplicate, of either model: enough to judge by in the paper tier alone
         Source("shapes", "under", "shapes", "duplicate", steps=3000),
         Source("shapes-off-support", "under", "shapes", steps=3000),
-        # so few of its images are duplicates that nothing could be said of them
         Source("shapes-off-support", "well", "shapes"),
     )
 }
