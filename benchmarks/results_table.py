@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intermode.detect.registry import BEST_OF_IMAGES, BEST_OF_NUMBERS
+from intermode.detect.registry import DEFAULT
 from intermode.experiments import EXPERIMENTS
 from intermode.files import read_json, write_text
 from intermode.report import interval, leaderboard
@@ -91,7 +91,7 @@ def details(metrics: dict[str, Any]) -> str:
             )
     parts += [
         "\n### Conformal thresholds\n",
-        "Fitted on scores of real data that no model was trained on, without a label: the default detectors, the "
+        "Fitted on scores of real data that no model was trained on, without a label: the default detector, the "
         "paper's and the best of each model. Kept and removed in per cent; intervals of both samples, that which fits "
         "the threshold and that which is looked at.\n",
         "| model | detector | α | unseen real data kept | in-support samples kept | hallucinations removed |",
@@ -104,7 +104,7 @@ def details(metrics: dict[str, Any]) -> str:
         source = f"{row['target']}-{row['model']}"
         if (source, row["detector"]) in scored:
             best.setdefault(source, row["detector"])
-    always = {BEST_OF_NUMBERS, BEST_OF_IMAGES, "hal-renoise"}
+    always = {DEFAULT, "hal-renoise"}
     for found in (c for c in conformal if c["detector"] in always | {best[c["source"]]}):
         shown = [
             f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

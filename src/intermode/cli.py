@@ -377,7 +377,7 @@ class SampleOptions:
     eta: float = 0.0
     """Noise of DDIM, 0..1."""
     detectors: tuple[str, ...] | None = None
-    """Scores to compute, of docs/detectors.md; unless given, the best of the leaderboard, and Hal, which is free."""
+    """Scores to compute, of docs/detectors.md; unless given lid, the first of the leaderboard, and hal, the paper's."""
     window: tuple[int, int] | None = None
     """Timesteps of hal and hal-renoise, both ends included; unless given 0..15, and other ones for images."""
     fit: Path | None = None
@@ -403,7 +403,7 @@ class SampleOptions:
 def _sample(args: Sequence[str]) -> None:
     options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with scores for each.")
     from intermode.bundle import load_model, weights_digest
-    from intermode.detect.registry import Setting, default
+    from intermode.detect.registry import DEFAULT
     from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
     from intermode.progress import Bars, Silent
     from intermode.ranks import Ranks, launched, local_device
@@ -432,7 +432,7 @@ def _sample(args: Sequence[str]) -> None:
     plan = Plan(options.n, denoiser.shape, options.seed, chunk, device=device)
     _check_ours(options.out, "sampling.json")
     progress = Bars() if first else Silent()
-    names = options.detectors or tuple(dict.fromkeys((default(Setting(denoiser.shape)), "hal")))
+    names = options.detectors or (DEFAULT, "hal")
     detectors = _detectors(names, options, denoiser, progress)
     settings = {
         "model": str(options.model),
@@ -499,8 +499,8 @@ class ScoreOptions:
     out: Path
     """File for the scores, larger = more suspect: .parquet or .csv (with ids), or .npy."""
     detectors: tuple[str, ...] | None = None
-    """Scores to compute: those of docs/detectors.md that look at finished samples; unless given, the best of the
-    leaderboard. The paper's is hal-renoise."""
+    """Scores to compute: those of docs/detectors.md that look at finished samples; unless given lid, the
+    first of the leaderboard. The paper's is hal-renoise."""
     window: tuple[int, int] | None = None
     """Of hal-renoise: timesteps to which samples are noised again, both ends included; unless given 0..15, and of
     images a tenth to three twentieths of the schedule's."""
@@ -568,7 +568,7 @@ def _score(args: Sequence[str]) -> None:
     from intermode.bundle import load_model, weights_digest
     from intermode.data import open_source
     from intermode.detect import describe, watches
-    from intermode.detect.registry import Setting, default
+    from intermode.detect.registry import DEFAULT
     from intermode.progress import Bars
     from intermode.scoring import model_identity, score_source
 
@@ -583,7 +583,7 @@ def _score(args: Sequence[str]) -> None:
     denoiser.network.to(options.device)
     progress = Bars()
     detectors: list[SampleDetector] = []
-    for detector in _detectors(options.detectors or (default(Setting(denoiser.shape)),), options, denoiser, progress):
+    for detector in _detectors(options.detectors or (DEFAULT,), options, denoiser, progress):
         if watches(detector):
             raise InputError(
                 f"detectors: {detector.name} watches samples while they are made; choose one for finished samples"
@@ -628,7 +628,7 @@ class FilterOptions:
     scores: Path | None = None
     """Scores of the samples (.parquet, .csv, .npy); unless given, those in a .safetensors file."""
     by: str | None = None
-    """The score, where a file holds several; the first of the leaderboard among them unless given."""
+    """The score, where a file holds several; lid unless given."""
     kept: float | None = None
     """Keep this share of the samples, those with the lowest scores."""
     reference: Path | None = None
@@ -646,7 +646,7 @@ class FilterOptions:
 def _filter(args: Sequence[str]) -> None:
     options = _parse(FilterOptions, args, "filter", "Keep the samples under a threshold; the input is never changed.")
     from intermode.data import open_source
-    from intermode.detect.registry import BEST_OF_IMAGES, BEST_OF_NUMBERS
+    from intermode.detect.registry import DEFAULT
     from intermode.filtering import write_parts
     from intermode.scores import read_scores
 
@@ -660,8 +660,8 @@ def _filter(args: Sequence[str]) -> None:
     if scores is None:
         raise InputError(f"scores: {options.data} holds none; give --scores FILE")
     scores.check_data(source)
-    best = next((name for name in (BEST_OF_NUMBERS, BEST_OF_IMAGES) if name in scores.columns), None)
-    name, values = scores.column(options.by or best, "scores")
+    by = options.by or (DEFAULT if DEFAULT in scores.columns else None)
+    name, values = scores.column(by, "scores")
     threshold = _threshold(options, source, scores, name, values)
     with _whole_folder(options.out) as folder:
         keep = write_parts(source, values, name or "score", threshold, folder)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intermode import threshold
-from intermode.detect.registry import Setting, default
+from intermode.detect.registry import DEFAULT
 from intermode.errors import InputError
 from intermode.evaluate import Estimate, share
 from intermode.experiments.bench.pools import CHAIN, SOURCES
@@ -119,8 +119,7 @@ def conformal_claims(results: Results, config: Any) -> None:
         names = [r["detector"] for r in rows_of(results, source) if r["detector"] not in (COMBINED, "hal")]
         if not names:
             continue
-        usual = default(Setting(SOURCES[source].data.sample(1, 0).shape[1:]))
-        chosen = usual if usual in names else names[0]
+        chosen = DEFAULT if DEFAULT in names else names[0]
         for found in results.series.get("conformal", []):
             if (found["source"], found["detector"]) != (source, chosen):
                 continue
