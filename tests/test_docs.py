@@ -21,7 +21,8 @@ def test_examples_run_one_after_the_other():
 
 
 def test_table_has_every_detector_its_cost_and_whether_it_is_fitted():
-    rows = re.findall(r"^\| `(.+?)` \| .+? \| (.*?) ?\| (\d+) \|", DETECTORS_PAGE, re.MULTILINE)
+    page = DETECTORS_PAGE.split("## Which is best")[0]  # the leaderboard's tables look alike
+    rows = re.findall(r"^\| `(.+?)` \| .+? \| (.*?) ?\| (\d+) \|", page, re.MULTILINE)
     listed = {name: (fit == "yes", int(cost)) for name, fit, cost in rows}
     setting = Setting((1,), target=object())
     made = {name: make(name, setting) for name in DETECTORS}
