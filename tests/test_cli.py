@@ -479,10 +479,15 @@ def test_a_file_system_that_takes_no_more_bytes(here, data):
 
 def test_an_interrupt_leaves_a_run_that_goes_on_to_the_same_result(here, capsys, done):
     # a checkpoint is written after 1000 steps
-    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "3000", "--batch", "10", "--width", "8", "--out", "my run"]
+    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "2000", "--batch", "10", "--width", "8", "--out", "my run"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "intermode.cli", *args], stderr=subprocess.PIPE, text=True, env=env
+        [sys.executable, "-m", "intermode.cli", *args],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        # tests in the background of a script inherit that interrupts are ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     checkpoint = Path("my run/model/checkpoint.safetensors")
     deadline = time.monotonic() + 120
