@@ -18,6 +18,7 @@ from intermode.networks import build
 from intermode.schedule import linear
 
 SETTINGS = ["--detectors", "hal-renoise", "--window", "0", "9", "--count", "2"]
+OTHER_SETTINGS = [*SETTINGS[:-1], "3"]
 
 
 def tree(folder):
@@ -151,35 +152,9 @@ def test_a_reference_may_be_a_file_of_scores(done, refused, here):
     done(*args, "--alpha", "0.1", "--out", "out")
     # ceil(30 * 0.9) = 27th smallest of the 29 that could be read
     assert json.loads(Path("out/threshold.json").read_text())["value"] == np.sort(scores)[26]
-    done(
-        "score",
-        "model",
-        "images",
-        "--out",
-        "reference.csv",
-        "--detectors",
-        "hal-renoise",
-        "--window",
-        "0",
-        "9",
-        "--count",
-        "3",
-    )
+    done("score", "model", "images", "--out", "reference.csv", *OTHER_SETTINGS)
     Path("reference.parquet").unlink()
-    done(
-        "score",
-        "model",
-        "images",
-        "--out",
-        "reference.parquet",
-        "--detectors",
-        "hal-renoise",
-        "--window",
-        "0",
-        "9",
-        "--count",
-        "3",
-    )
+    done("score", "model", "images", "--out", "reference.parquet", *OTHER_SETTINGS)
     said = refused(*args, "--out", "b")
     assert "was scored otherwise than scores.parquet" in said
     assert "timesteps 0 4 9 there and t = 0..9, timesteps 0 9 here" in said
