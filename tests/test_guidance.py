@@ -122,7 +122,7 @@ def test_training_tells_the_label_and_drops_its_share():
     seen = []
 
     class Network(nn.Module):
-        description = {"classes": 5}  # noqa: RUF012
+        description = {"classes": 5}  # noqa: RUF012 (stands for a network's property)
 
         def __init__(self):
             super().__init__()
