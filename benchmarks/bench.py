@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.exact import off_support
-from intermode.generate import Plan, generate
 from intermode.integrations.watching import watch
 from intermode.networks.mlp import ResidualMLP, sinusoidal
 from intermode.networks.unet import PatchUNet2DModel
 from intermode.ranks import Ranks
-from intermode.sampler import Ancestral
-from intermode.schedule import linear
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, generate
+from intermode.schedules import linear
 from intermode.targets.gaussian import line
 
 REPEATS = 5

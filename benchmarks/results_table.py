@@ -12,7 +12,7 @@ from typing import Any
 from intermode.detect.registry import DEFAULT
 from intermode.experiments import EXPERIMENTS
 from intermode.files import read_json, write_text
-from intermode.report import interval, leaderboard
+from intermode.reports import interval, leaderboard
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLDS = {True: "yes", False: "**no**", None: "not decided"}

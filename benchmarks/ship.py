@@ -12,8 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from intermode.bundle import SHIPPED, load_model, provenance_of, save_model
 from intermode.files import read_json
+from intermode.models import SHIPPED, load_model, provenance_of, save_model
 from intermode.targets.lattice import LATTICES
 
 

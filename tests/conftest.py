@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from intermode.networks import build
-from intermode.schedule import linear
+from intermode.schedules import linear
 from intermode.targets.gaussian import line
 
 # the same examples on every run, and no time limit per example on a busy machine

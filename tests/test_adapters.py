@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from intermode.denoiser import MixtureDenoiser
+from intermode.denoisers import MixtureDenoiser
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.detect.window import SNR, Fraction, Window
 from intermode.errors import InputError
-from intermode.generate import Plan, generate, score
 from intermode.integrations.azula import AzulaDenoiser
 from intermode.integrations.k_diffusion import Callback
 from intermode.noise import NoiseStream
-from intermode.sampler import DDIM
-from intermode.schedule import Schedule
+from intermode.samplers import DDIM
+from intermode.sampling import Plan, generate, score
+from intermode.schedules import Schedule
 from intermode.targets.gaussian import line
 
 MIXTURE = line([1.0, 2.0, 3.5], [0.05, 0.1, 0.03], [0.2, 0.7, 0.1])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from intermode.bundle import load_model
 from intermode.cli import main
 from intermode.detect.registry import DETECTORS, Setting
 from intermode.experiments.bench import TIERS, pools
@@ -26,6 +25,7 @@ from intermode.experiments.bench.claims import conformal, conformal_claims
 from intermode.experiments.bench.pools import REAL, SOURCES, Pool, Source
 from intermode.experiments.bench.rows import COMBINED, combine, row_of
 from intermode.files import load_tensors, read_json
+from intermode.models import load_model
 from intermode.progress import Silent
 from intermode.run import Results
 from intermode.targets.gaussian import line
@@ -36,7 +36,7 @@ CONFIG = SimpleNamespace(seed=0, fitting=200)
 @pytest.fixture
 def pool(network, schedule):
     """Samples of the data and samples between its modes, with two windows of Hal that disagree between the halves."""
-    from intermode.denoiser import NetworkDenoiser
+    from intermode.denoisers import NetworkDenoiser
 
     rng = np.random.default_rng(0)
     n = 240

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from intermode.bundle import shipped
 from intermode.classifier import (
     SHIPPED,
     ClassifierConfig,
@@ -19,10 +18,11 @@ from intermode.classifier import (
     save_classifier,
 )
 from intermode.errors import InputError
-from intermode.evaluate import share
+from intermode.evaluation import share
 from intermode.files import read_json
+from intermode.models import shipped
 from intermode.networks import build
-from intermode.schedule import linear
+from intermode.schedules import linear
 from intermode.targets.digits import FILES, Digits, load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import cache_folder

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from intermode import cli
-from intermode.bundle import save_model
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
-from intermode.schedule import linear
+from intermode.models import save_model
+from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
 
 TINY = shlex.split("--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64")

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import logsumexp
 from torch import nn
 
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
 from intermode.detect.curvature import Curvature
@@ -24,9 +24,9 @@ from intermode.detect.oracle import Oracle
 from intermode.detect.posterior_variance import PosteriorVariance, _hutchinson, _power_iteration, vector_jacobian
 from intermode.detect.random import Random
 from intermode.detect.residual import Residual
-from intermode.generate import score
 from intermode.noise import NoiseStream
-from intermode.schedule import linear
+from intermode.sampling import score
+from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
 
 PAPER = linear()

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.detect.posterior_variance import vector_jacobian
 from intermode.detect.registry import DEFAULT, DETECTORS, Setting, make
 from intermode.errors import InputError
-from intermode.generate import score
-from intermode.schedule import cosine, linear
+from intermode.sampling import score
+from intermode.schedules import cosine, linear
 from intermode.targets.gaussian import line
 
 SAMPLE_DETECTORS = [name for name in DETECTORS if name != "hal"]

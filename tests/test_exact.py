@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
+from intermode.denoisers import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.errors import InputError
 from intermode.exact import off_support, outcome
-from intermode.generate import Plan, generate
-from intermode.sampler import DDIM, Ancestral
-from intermode.schedule import linear
+from intermode.samplers import DDIM, Ancestral
+from intermode.sampling import Plan, generate
+from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
 
 SAMPLERS = [Ancestral("large"), Ancestral("small"), DDIM(1.0), Ancestral("large", steps=9)]

@@ -17,7 +17,7 @@ from scipy.stats import binom, norm
 
 from intermode import cli
 from intermode.detect.hal import Hal
-from intermode.evaluate import detection, share
+from intermode.evaluation import detection, share
 from intermode.experiments import EXPERIMENTS
 from intermode.files import load_tensors
 from intermode.run import at_least

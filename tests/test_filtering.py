@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from intermode import cli
-from intermode.bundle import save_model
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
+from intermode.models import save_model
 from intermode.networks import build
-from intermode.schedule import linear
+from intermode.schedules import linear
 
 SETTINGS = ["--detectors", "hal-renoise", "--window", "0", "9", "--count", "2"]
 OTHER_SETTINGS = [*SETTINGS[:-1], "3"]

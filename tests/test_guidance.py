@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.errors import InputError
-from intermode.generate import Plan, generate, replay, score
 from intermode.guidance import GuidedDenoiser
 from intermode.networks import build
-from intermode.sampler import Ancestral
-from intermode.schedule import cosine
-from intermode.train import TrainConfig, train
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, generate, replay, score
+from intermode.schedules import cosine
+from intermode.training import TrainConfig, train
 
 CLASSED = {"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4, "classes": 3}
 

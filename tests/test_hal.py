@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.detect import Window
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.errors import InputError
-from intermode.generate import score
 from intermode.noise import NoiseStream
-from intermode.sampler import Ancestral, Step
+from intermode.samplers import Ancestral, Step
+from intermode.sampling import score
 
 
 def fold(detector, predictions):

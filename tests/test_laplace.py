@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn.functional import pixel_shuffle
 
 import intermode.detect
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.detect.laplace import GOLDEN, LastLayerLaplace
 from intermode.errors import InputError
 from intermode.noise import NoiseStream

@@ -5,7 +5,7 @@ import pytest
 
 from intermode.errors import InputError
 from intermode.leaderboard import rank
-from intermode.report import leaderboard
+from intermode.reports import leaderboard
 
 # Demšar 2006, table 6: AUC of four classifiers on fourteen data sets
 TABLE = """.763 .768 .771 .798

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from intermode.denoiser import MixtureDenoiser
+from intermode.denoisers import MixtureDenoiser
 from intermode.ode import decode, encode, follow
-from intermode.sampler import DDIM
-from intermode.schedule import CLEAN, linear
+from intermode.samplers import DDIM
+from intermode.schedules import CLEAN, linear
 from intermode.targets.gaussian import line
 
 PAPER = linear()

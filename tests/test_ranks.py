@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intermode import cli
-from intermode.bundle import save_model
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.errors import InputError
 from intermode.files import load_tensors
-from intermode.generate import Plan, generate, score
+from intermode.models import save_model
 from intermode.noise import NoiseStream
 from intermode.ranks import Ranks, launched, local_device
-from intermode.sampler import Ancestral
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, generate, score
 
 SAMPLER = Ancestral("large", steps=12)
 PLAN = Plan(250, (1,), seed=4, chunk=32)  # eight chunks
@@ -241,14 +241,14 @@ CHILD = """
 import json, os, signal, sys, time
 from pathlib import Path
 import torch
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import Hal
 from intermode.files import save_tensors
-from intermode.generate import Plan, generate
+from intermode.sampling import Plan, generate
 from intermode.networks import build
 from intermode.ranks import launched
-from intermode.sampler import Ancestral
-from intermode.schedule import linear
+from intermode.samplers import Ancestral
+from intermode.schedules import linear
 
 torch.set_num_threads(1)
 folder, deed = Path(sys.argv[1]), sys.argv[2]

@@ -8,9 +8,9 @@ import torch
 
 from intermode.errors import InputError
 from intermode.experiments.recursion_2d import TIERS, _Grid
-from intermode.generate import Generated
 from intermode.progress import Silent
 from intermode.recursion import Arm, Data, Recursion, select
+from intermode.sampling import Generated
 from intermode.targets.lattice import grid
 
 KEEP, EXTRA = 40, 10

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from intermode import cli
-from intermode.bundle import save_model
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect.hal import Hal
 from intermode.errors import InputError
 from intermode.files import load_tensors
-from intermode.generate import Plan, generate
+from intermode.models import save_model
 from intermode.progress import Silent
 from intermode.ranks import Ranks
 from intermode.resample import acceptance, generate_kept
-from intermode.sampler import DDIM, Ancestral
-from intermode.threshold import Threshold
+from intermode.samplers import DDIM, Ancestral
+from intermode.sampling import Plan, generate
+from intermode.thresholds import Threshold
 
 SAMPLER = DDIM(0.0, steps=3)
 BUDGET = 2000

@@ -10,7 +10,7 @@ import torch
 
 from intermode import run as run_module
 from intermode.errors import InputError
-from intermode.evaluate import Estimate
+from intermode.evaluation import Estimate
 from intermode.run import Claim, Results, Run, at_least, provenance
 
 

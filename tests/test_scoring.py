@@ -14,12 +14,12 @@ from PIL import Image
 from torch import nn
 
 from intermode.data import open_source
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import HalRenoise
 from intermode.errors import InputError
 from intermode.files import save_tensors
-from intermode.generate import score
-from intermode.schedule import linear
+from intermode.sampling import score
+from intermode.schedules import linear
 from intermode.scores import read_scores
 from intermode.scoring import chunk_for, model_identity, score_source
 
@@ -275,9 +275,9 @@ import json, sys
 from pathlib import Path
 from torch import nn
 from intermode.data import open_source
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import HalRenoise
-from intermode.schedule import linear
+from intermode.schedules import linear
 from intermode.scoring import model_identity, score_source
 
 class Tiny(nn.Module):

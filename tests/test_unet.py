@@ -5,12 +5,12 @@ import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from intermode.bundle import load_model, save_model
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors
+from intermode.models import load_model, save_model
 from intermode.networks import build
-from intermode.schedule import cosine, linear
+from intermode.schedules import cosine, linear
 
 SMALL = {"kind": "unet", "sample_size": 16, "channels": [32, 32], "patch": 2, "attention": [1]}
 

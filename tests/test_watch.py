@@ -13,16 +13,16 @@ import tiny_pipelines as tiny
 import torch
 
 import intermode
-from intermode.bundle import load_model, shipped
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import Hal
 from intermode.detect.window import SNR, Fraction, Window
 from intermode.errors import InputError
-from intermode.generate import Plan, generate
+from intermode.models import load_model, shipped
 from intermode.networks.unet import PatchUNet2DModel
 from intermode.noise import NoiseStream
-from intermode.sampler import Ancestral
-from intermode.schedule import cosine, from_diffusers
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, generate
+from intermode.schedules import cosine, from_diffusers
 
 ALL = Fraction(0, 1)
 

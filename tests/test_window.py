@@ -6,14 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intermode.denoiser import MixtureDenoiser
+from intermode.denoisers import MixtureDenoiser
 from intermode.detect.hal import Hal
 from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Window, places
 from intermode.errors import InputError
-from intermode.generate import Plan, generate
 from intermode.noise import NoiseStream
-from intermode.sampler import Ancestral, Step
-from intermode.schedule import cosine, linear
+from intermode.samplers import Ancestral, Step
+from intermode.sampling import Plan, generate
+from intermode.schedules import cosine, linear
 
 
 def chosen(window, schedule, timesteps):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from intermode.evaluate import detection
+from intermode.evaluation import detection
 from intermode.experiments.windows import choosing_half, compare, detectors
 
 

@@ -1,7 +1,7 @@
 """Find, explain and remove the hallucinations of diffusion models.
 
 The public names, loaded when first used, so that ``import intermode`` costs nothing. The two functions that are
-named as their modules stay there: ``intermode.train.train`` and ``intermode.generate.generate``.
+named as their modules stay there: ``intermode.training.train`` and ``intermode.sampling.generate``.
 """
 
 from __future__ import annotations
@@ -10,44 +10,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from intermode.bundle import load_model, save_model
-    from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
+    from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
     from intermode.detect.hal import Hal, HalRenoise
     from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Window
-    from intermode.distribution import frechet, neighbourhoods
+    from intermode.distances import frechet, neighbourhoods
     from intermode.errors import InputError
-    from intermode.evaluate import detection
+    from intermode.evaluation import detection
     from intermode.exact import off_support
-    from intermode.generate import Plan, score
     from intermode.integrations.watching import watch
+    from intermode.models import load_model, save_model
     from intermode.networks import build
     from intermode.resample import generate_kept
-    from intermode.sampler import DDIM, Ancestral, Step
-    from intermode.schedule import Schedule, cosine, linear
+    from intermode.samplers import DDIM, Ancestral, Step
+    from intermode.sampling import Plan, score
+    from intermode.schedules import Schedule, cosine, linear
     from intermode.targets.gaussian import GaussianMixture, line
     from intermode.targets.lattice import diamond, grid
-    from intermode.threshold import Threshold, conformal, labelled, quantile
-    from intermode.train import TrainConfig, Trained
+    from intermode.thresholds import Threshold, conformal, labelled, quantile
+    from intermode.training import TrainConfig, Trained
 
 _HOME = {
-    "bundle": ("load_model", "save_model"),
-    "denoiser": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
+    "models": ("load_model", "save_model"),
+    "denoisers": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
     "detect.hal": ("Hal", "HalRenoise"),
     "detect.window": ("IMAGE_WINDOW", "SNR", "Fraction", "Window"),
-    "distribution": ("frechet", "neighbourhoods"),
+    "distances": ("frechet", "neighbourhoods"),
     "errors": ("InputError",),
-    "evaluate": ("detection",),
+    "evaluation": ("detection",),
     "exact": ("off_support",),
-    "generate": ("Plan", "score"),
+    "sampling": ("Plan", "score"),
     "integrations.watching": ("watch",),
     "networks": ("build",),
     "resample": ("generate_kept",),
-    "sampler": ("DDIM", "Ancestral", "Step"),
-    "schedule": ("Schedule", "cosine", "linear"),
+    "samplers": ("DDIM", "Ancestral", "Step"),
+    "schedules": ("Schedule", "cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
     "targets.lattice": ("diamond", "grid"),
-    "threshold": ("Threshold", "conformal", "labelled", "quantile"),
-    "train": ("TrainConfig", "Trained"),
+    "thresholds": ("Threshold", "conformal", "labelled", "quantile"),
+    "training": ("TrainConfig", "Trained"),
 }
 
 __all__ = [

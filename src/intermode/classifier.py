@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, share
+from intermode.evaluation import Estimate, share
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
 from intermode.networks.lenet import LeNet

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from intermode.data import Source
-    from intermode.denoiser import NetworkDenoiser
+    from intermode.denoisers import NetworkDenoiser
     from intermode.detect import Detector, SampleDetector
     from intermode.progress import Progress
     from intermode.scores import Scores
-    from intermode.threshold import Threshold
+    from intermode.thresholds import Threshold
 
 __all__ = ["main"]
 
@@ -207,7 +207,7 @@ def _reproduce(args: Sequence[str]) -> None:
     _check_device(chosen.config.device)
 
     from intermode.progress import Bars
-    from intermode.report import interval, write_report
+    from intermode.reports import interval, write_report
     from intermode.run import Run
 
     run = Run(chosen.out, name, tier, chosen.config, Bars())
@@ -294,8 +294,8 @@ def _train(args: Sequence[str]) -> None:
     from intermode.experiments.model import fit
     from intermode.networks import build
     from intermode.progress import Bars
-    from intermode.schedule import linear
-    from intermode.train import TrainConfig
+    from intermode.schedules import linear
+    from intermode.training import TrainConfig
 
     _use_threads(options.threads)
     _check_device(options.device)
@@ -402,13 +402,13 @@ class SampleOptions:
 
 def _sample(args: Sequence[str]) -> None:
     options = _parse(SampleOptions, args, "sample", "Draw samples from a model, with scores for each.")
-    from intermode.bundle import load_model, weights_digest
     from intermode.detect.registry import DEFAULT
-    from intermode.generate import LOW_DIMENSIONAL_CHUNK, Plan, generate
+    from intermode.models import load_model, weights_digest
     from intermode.progress import Bars, Silent
     from intermode.ranks import Ranks, launched, local_device
     from intermode.resample import generate_kept
-    from intermode.sampler import DDIM, Ancestral, Sampler
+    from intermode.samplers import DDIM, Ancestral, Sampler
+    from intermode.sampling import LOW_DIMENSIONAL_CHUNK, Plan, generate
 
     _use_threads(options.threads)
     _check_device(options.device)
@@ -469,7 +469,7 @@ def _sample(args: Sequence[str]) -> None:
 def _given_threshold(word: str) -> tuple[Threshold, str | None]:
     """A threshold from a number, or from the file that the filter writes; then with the name of its score."""
     from intermode.files import read_json
-    from intermode.threshold import Threshold
+    from intermode.thresholds import Threshold
 
     value: Any
     of = None
@@ -565,10 +565,10 @@ def _fitted_on(options: SampleOptions | ScoreOptions, detectors: Sequence[Detect
 
 def _score(args: Sequence[str]) -> None:
     options = _parse(ScoreOptions, args, "score", "Score finished samples, wherever they come from.")
-    from intermode.bundle import load_model, weights_digest
     from intermode.data import open_source
     from intermode.detect import describe, watches
     from intermode.detect.registry import DEFAULT
+    from intermode.models import load_model, weights_digest
     from intermode.progress import Bars
     from intermode.scoring import model_identity, score_source
 
@@ -692,22 +692,22 @@ def _threshold(options: FilterOptions, source: Source, scores: Scores, name: str
     """Fitted on what could be read."""
     import numpy as np
 
-    from intermode import threshold
+    from intermode import thresholds
     from intermode.filtering import labels_of
     from intermode.scores import read_scores
 
     read = ~np.isnan(values)
     if options.kept is not None:
-        return threshold.quantile(values[read], options.kept)
+        return thresholds.quantile(values[read], options.kept)
     if options.reference:
         reference = read_scores(options.reference, "reference")
         reference.check_same_score(scores, "reference")
         good = reference.column(name or None, "reference")[1]
-        return threshold.conformal(good[~np.isnan(good)], options.alpha)
+        return thresholds.conformal(good[~np.isnan(good)], options.alpha)
     assert options.labels is not None
     rows, bad = labels_of(read_scores(options.labels, "labels"), source)
     known = read[rows]
-    return threshold.labelled(values[rows][known], bad[known], removed=options.removed)
+    return thresholds.labelled(values[rows][known], bad[known], removed=options.removed)
 
 
 @dataclass
@@ -720,7 +720,7 @@ class ReportOptions:
 
 def _report(args: Sequence[str]) -> None:
     options = _parse(ReportOptions, args, "report", "Write a run's report again from its metrics and figures.")
-    from intermode.report import write_report
+    from intermode.reports import write_report
 
     print(f"report: {write_report(options.run)}")
 

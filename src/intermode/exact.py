@@ -6,7 +6,7 @@ A step of the chain moves the density :math:`p_t` of :math:`x_t` to
     p_u(y) = \int p_t(x)\, \mathcal N\bigl(y;\; m(x), \sigma^2 I\bigr)\, dx, \qquad
     m(x) = c_x x + c_0 \hat x_0(x, t)
 
-(coefficients: :mod:`intermode.sampler`). On a grid this is done in two parts. The mass at each node is moved to
+(coefficients: :mod:`intermode.samplers`). On a grid this is done in two parts. The mass at each node is moved to
 m(x) and deposited there with a cubic B-spline of spacing g: a kernel that adds the variance :math:`g^2 / 3`
 wherever it lands, and no error before the fourth moment. What is left of the noise, a Gaussian of variance
 :math:`\sigma^2 - g^2/3`, is then applied exactly, as a matrix per axis, straight onto the next step's grid. All
@@ -27,11 +27,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.errors import InputError
 from intermode.progress import Progress, Silent, Task
-from intermode.sampler import Sampler
-from intermode.schedule import CLEAN
+from intermode.samplers import Sampler
+from intermode.schedules import CLEAN
 from intermode.targets import Target
 
 __all__ = ["Mass", "Outcome", "mass_on_grid", "off_support", "outcome"]

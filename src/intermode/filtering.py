@@ -16,7 +16,7 @@ from intermode.data import Source
 from intermode.errors import InputError
 from intermode.files import replacing, write_json
 from intermode.scores import Scores
-from intermode.threshold import Threshold
+from intermode.thresholds import Threshold
 
 __all__ = ["labels_of", "write_parts"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.errors import InputError
 
 __all__ = ["GuidedDenoiser"]
@@ -26,7 +26,7 @@ class GuidedDenoiser(Denoiser):
 
     Args:
         denoiser: of a network that takes ``class_labels`` and was trained with some of them dropped
-            (:func:`intermode.train.train`).
+            (:func:`intermode.training.train`).
         scale: w; at 1 the network is asked once.
 
     Raises:

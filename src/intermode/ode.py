@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
-from intermode.sampler import DDIM, Step
-from intermode.schedule import CLEAN
+from intermode.denoisers import Denoiser
+from intermode.samplers import DDIM, Step
+from intermode.schedules import CLEAN
 
 __all__ = ["decode", "encode", "follow"]
 

@@ -30,9 +30,9 @@ from torch import Tensor
 
 from intermode.errors import InputError
 from intermode.files import read_json, write_json
-from intermode.generate import Generated
 from intermode.noise import draws
 from intermode.progress import Progress, Silent
+from intermode.sampling import Generated
 
 __all__ = ["Arm", "Data", "Recursion", "Setting", "select"]
 

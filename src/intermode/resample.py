@@ -26,15 +26,15 @@ import torch
 from scipy import stats
 
 from intermode.chunks import Chunks, Joined, Part, Plan, SharedChunks, join
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import Detector
 from intermode.errors import InputError
-from intermode.evaluate import Estimate
-from intermode.generate import Generated, drawing, scores_of
+from intermode.evaluation import Estimate
 from intermode.progress import Progress, Silent, Task
 from intermode.ranks import Ranks, launched
-from intermode.sampler import Sampler
-from intermode.threshold import Threshold
+from intermode.samplers import Sampler
+from intermode.sampling import Generated, drawing, scores_of
+from intermode.thresholds import Threshold
 
 __all__ = ["Kept", "acceptance", "generate_kept"]
 

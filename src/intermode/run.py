@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate
+from intermode.evaluation import Estimate
 from intermode.files import read_json, write_json
 from intermode.progress import Progress, Silent
 

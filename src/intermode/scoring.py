@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from intermode.data import Source
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect import SampleDetector
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors, write_text
-from intermode.generate import LOW_DIMENSIONAL_CHUNK, score
 from intermode.progress import Progress, Silent
+from intermode.sampling import LOW_DIMENSIONAL_CHUNK, score
 from intermode.scores import write_scores
 
 __all__ = ["Scored", "chunk_for", "model_identity", "score_source"]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window
 from intermode.errors import InputError
-from intermode.sampler import Step
-from intermode.schedule import Schedule
+from intermode.samplers import Step
+from intermode.schedules import Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

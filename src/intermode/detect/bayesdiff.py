@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import as_scores, check_timesteps, chosen_timesteps, refuse_unfitted
 from intermode.detect.laplace import LastLayerLaplace
 from intermode.errors import InputError
 from intermode.ode import encode
-from intermode.schedule import CLEAN, Schedule
+from intermode.schedules import CLEAN, Schedule
 
 __all__ = ["BayesDiff"]
 

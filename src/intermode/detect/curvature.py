@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import BACKWARD_NFE, as_scores, check_timesteps, chosen_timesteps
 from intermode.errors import InputError
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["Curvature"]
 

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import as_scores, check_timesteps, chosen_timesteps, fit_batches, refuse_unfitted
 from intermode.errors import InputError
 from intermode.noise import draws
 from intermode.ode import follow
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["DiffPath", "path_statistics"]
 

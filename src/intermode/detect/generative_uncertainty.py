@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect import Features, as_scores, check_timesteps, chosen_timesteps, flat, refuse_unfitted
 from intermode.detect.laplace import LastLayerLaplace
 from intermode.detect.variance import RunningVariance
 from intermode.errors import InputError
 from intermode.ode import decode, encode
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["GenerativeUncertainty"]
 

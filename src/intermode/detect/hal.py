@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect.variance import RunningVariance
 from intermode.detect.window import Levels, StepWindow, Window
 from intermode.errors import InputError
-from intermode.sampler import Step
-from intermode.schedule import Schedule
+from intermode.samplers import Step
+from intermode.schedules import Schedule
 
 __all__ = ["Hal", "HalRenoise"]
 

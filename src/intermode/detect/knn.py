@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import Features, as_scores, fit_batches, flat, refuse_unfitted
 from intermode.errors import InputError
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["KNN", "Realism"]
 

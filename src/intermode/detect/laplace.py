@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import unfold
 
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect import fit_batches
 from intermode.errors import InputError
 from intermode.noise import NoiseStream, draws

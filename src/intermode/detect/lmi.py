@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import as_scores, check_timesteps, chosen_timesteps
 from intermode.detect.variance import RunningVariance
 from intermode.errors import InputError
 from intermode.ode import decode, encode
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["LMI"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import as_scores
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 from intermode.targets import Target
 
 __all__ = ["Oracle"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import as_scores
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["Random"]
 

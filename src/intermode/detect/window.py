@@ -24,7 +24,7 @@ __all__ = ["IMAGE_WINDOW", "SNR", "Fraction", "Levels", "Place", "StepWindow", "
 
 
 class Levels(Protocol):
-    """What a window needs of a schedule; :class:`intermode.schedule.Schedule` is one."""
+    """What a window needs of a schedule; :class:`intermode.schedules.Schedule` is one."""
 
     def __len__(self) -> int:
         """T, the number of timesteps."""
@@ -34,7 +34,7 @@ class Levels(Protocol):
 
 
 class Place(Protocol):
-    """Where in its trajectory a step is; :class:`intermode.sampler.Step` is one."""
+    """Where in its trajectory a step is; :class:`intermode.samplers.Step` is one."""
 
     @property
     def index(self) -> int:

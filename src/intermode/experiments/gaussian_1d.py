@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from intermode import exact, plots, threshold
-from intermode.bundle import shipped
-from intermode.denoiser import Denoiser, MixtureDenoiser, TabulatedDenoiser
+from intermode import exact, plots, thresholds
+from intermode.denoisers import Denoiser, MixtureDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.errors import InputError
-from intermode.evaluate import Detection, Estimate, detection, share
+from intermode.evaluation import Detection, Estimate, detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
 from intermode.experiments.windows import Windows, choosing_half, compare, detectors, from_zero
-from intermode.generate import Generated, Plan, generate, predictions
+from intermode.models import shipped
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least, below
+from intermode.sampling import Generated, Plan, generate, predictions
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels, line
-from intermode.train import Trained
+from intermode.training import Trained
 
 __all__ = ["TIERS", "Config", "MixtureConfig", "exact_mass", "grid_range", "run", "true_score_claim"]
 
@@ -294,7 +294,7 @@ def _detection(results: Results, config: Config, generated: Generated, labels: M
             "that part of the variance says nothing about where the sample ends."
         )
     choose = choosing_half(len(bad))
-    fitted = threshold.labelled(generated.scores["hal"][choose], bad[choose], removed=0.95)
+    fitted = thresholds.labelled(generated.scores["hal"][choose], bad[choose], removed=0.95)
     kept, bad_there = fitted.keep(generated.scores["hal"][~choose]), bad[~choose]
     results.values |= {
         "filter_threshold": fitted.value,
@@ -385,8 +385,8 @@ def _detection_figures(
     scores = generated.scores["hal"]
     if bad.sum() >= 2:
         cuts = {
-            "removes 95 % of the hallucinations": threshold.labelled(scores, bad, removed=0.95).value,
-            "keeps 98 % of the in-support samples": threshold.labelled(scores, bad, kept=0.98).value,
+            "removes 95 % of the hallucinations": thresholds.labelled(scores, bad, removed=0.95).value,
+            "keeps 98 % of the in-support samples": thresholds.labelled(scores, bad, kept=0.98).value,
         }
         plots.score_histogram(run.figure("hal"), scores, bad, cuts, f"Hal, t = {config.window[0]}..{config.window[1]}")
         results.figures["hal"] = "Hal of hallucinated and in-support samples. Compare Fig. 6a."

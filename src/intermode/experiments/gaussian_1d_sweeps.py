@@ -23,17 +23,17 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.denoiser import TabulatedDenoiser
+from intermode.denoisers import TabulatedDenoiser
 from intermode.errors import InputError
-from intermode.evaluate import over_seeds, ratio_over_seeds
+from intermode.evaluation import over_seeds, ratio_over_seeds
 from intermode.exact import off_support
 from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, grid_range
 from intermode.experiments.parallel import run_jobs
 from intermode.files import read_json, write_json
-from intermode.generate import Plan, tally
 from intermode.progress import Named, Progress
 from intermode.run import Claim, Results, Run, below
-from intermode.sampler import Ancestral
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, tally
 
 __all__ = ["TIERS", "Config", "run"]
 

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from intermode import exact, plots, threshold
-from intermode.bundle import shipped
-from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
+from intermode import exact, plots, thresholds
+from intermode.denoisers import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
-from intermode.evaluate import detection, share
+from intermode.evaluation import detection, share
 from intermode.experiments.model import ModelConfig, shipped_model
 from intermode.experiments.windows import Windows, compare, detectors, from_zero
 from intermode.files import read_json, write_json
-from intermode.generate import Generated, Plan, generate, predictions
+from intermode.models import shipped
 from intermode.run import Claim, Results, Run, at_least
+from intermode.sampling import Generated, Plan, generate, predictions
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels
 from intermode.targets.lattice import LATTICES, near_neighbours, neighbours
 
@@ -291,8 +291,8 @@ def _figures(
         )
         scores = generated.scores["hal"]
         cuts = {
-            "removes 96 % of the hallucinations": threshold.labelled(scores, bad, removed=0.96).value,
-            "keeps 95 % of the in-support samples": threshold.labelled(scores, bad, kept=0.95).value,
+            "removes 96 % of the hallucinations": thresholds.labelled(scores, bad, removed=0.96).value,
+            "keeps 95 % of the in-support samples": thresholds.labelled(scores, bad, kept=0.95).value,
         }
         window = f"Hal, t = {config.window[0]}..{config.window[1]}"
         plots.score_histogram(run.figure(f"{name}-hal"), scores, bad, cuts, window)

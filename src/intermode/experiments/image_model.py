@@ -15,14 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.experiments.model import fit, shipped_model
 from intermode.networks import build
 from intermode.progress import Progress
-from intermode.sampler import Ancestral
-from intermode.schedule import Schedule, cosine
-from intermode.train import TrainConfig, Trained
+from intermode.samplers import Ancestral
+from intermode.schedules import Schedule, cosine
+from intermode.training import TrainConfig, Trained
 
 __all__ = ["ImageModelConfig"]
 

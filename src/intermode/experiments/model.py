@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.bundle import load_model, provenance_of, save_model, shipped
-from intermode.denoiser import NetworkDenoiser, Prediction
+from intermode.denoisers import NetworkDenoiser, Prediction
 from intermode.errors import InputError
+from intermode.models import load_model, provenance_of, save_model, shipped
 from intermode.networks import build
 from intermode.progress import Progress, Silent
 from intermode.run import provenance
-from intermode.sampler import Ancestral
-from intermode.schedule import Schedule, linear
-from intermode.train import TrainConfig, Trained, train
+from intermode.samplers import Ancestral
+from intermode.schedules import Schedule, linear
+from intermode.training import TrainConfig, Trained, train
 
 __all__ = ["ModelConfig", "Watch", "fit", "shipped_model"]
 
@@ -152,7 +152,7 @@ def fit(
         target: what the data is, for the record.
         labels: classes of the samples, for a network that is told them.
         start: a model whose weights training begins with, instead of fresh ones.
-        Others as in :func:`intermode.train.train`.
+        Others as in :func:`intermode.training.train`.
     """
     if (folder / "config.json").exists():
         try:
@@ -196,5 +196,5 @@ def _load(folder: Path, device: str) -> Trained:
 
 
 def shipped_model(name: str, schedule: Schedule, target: str, device: str = "cpu") -> Trained:
-    """A model that comes with the package; raises InputError as :func:`intermode.bundle.shipped`."""
+    """A model that comes with the package; raises InputError as :func:`intermode.models.shipped`."""
     return _load(shipped(name, schedule, target), device)

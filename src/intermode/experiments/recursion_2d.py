@@ -26,14 +26,14 @@ import numpy as np
 from intermode import plots
 from intermode.detect.hal import Hal
 from intermode.errors import InputError
-from intermode.evaluate import over_seeds, ratio_over_seeds
+from intermode.evaluation import over_seeds, ratio_over_seeds
 from intermode.experiments import arms
 from intermode.experiments.model import ModelConfig
 from intermode.files import load_tensors
-from intermode.generate import Generated, Plan, generate
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Claim, Results, Run, below
+from intermode.sampling import Generated, Plan, generate
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import grid
 

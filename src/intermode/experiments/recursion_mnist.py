@@ -24,22 +24,22 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.bundle import load_model
 from intermode.classifier import ClassifierConfig, accuracy, classify, features, fit, load_classifier
 from intermode.detect.hal import HalRenoise
-from intermode.distribution import frechet, neighbourhoods
+from intermode.distances import frechet, neighbourhoods
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, over_seeds, ratio_of, ratio_over_seeds, share
+from intermode.evaluation import Estimate, over_seeds, ratio_of, ratio_over_seeds, share
 from intermode.experiments import arms, selection
 from intermode.experiments.image_model import ImageModelConfig
 from intermode.files import load_tensors, save_tensors
-from intermode.generate import Generated, Plan, generate, score
 from intermode.guidance import GuidedDenoiser
+from intermode.models import load_model
 from intermode.noise import draws
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
-from intermode.schedule import Schedule, linear
+from intermode.sampling import Generated, Plan, generate, score
+from intermode.schedules import Schedule, linear
 from intermode.targets.digits import CLASSES, SIZE, Digits, load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import cache_folder

@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 
 from intermode import plots
-from intermode.bundle import shipped
 from intermode.detect.hal import Hal
-from intermode.evaluate import ratio_of_shares, share
+from intermode.evaluation import ratio_of_shares, share
 from intermode.experiments import arms
 from intermode.experiments.image_model import ImageModelConfig
 from intermode.experiments.shapes import boxes_of
 from intermode.files import load_tensors
-from intermode.generate import Generated, Plan, generate
+from intermode.models import shipped
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
+from intermode.sampling import Generated, Plan, generate
 from intermode.targets.shapes import Shapes
 
 __all__ = ["TIERS", "Config", "run"]

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.denoiser import Denoiser, MixtureDenoiser
-from intermode.evaluate import share
+from intermode.denoisers import Denoiser, MixtureDenoiser
+from intermode.evaluation import share
 from intermode.experiments.gaussian_1d import MixtureConfig, exact_mass, true_score_claim
-from intermode.generate import Plan, tally
 from intermode.run import Claim, Results, Run
+from intermode.sampling import Plan, tally
 from intermode.targets.gaussian import GaussianMixture
 
 __all__ = ["TIERS", "Config", "run"]

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.bundle import load_model
 from intermode.classifier import features, load_classifier
 from intermode.detect.hal import HalRenoise
-from intermode.distribution import frechet, neighbourhoods
-from intermode.evaluate import Estimate
+from intermode.distances import frechet, neighbourhoods
+from intermode.evaluation import Estimate
 from intermode.experiments import arms
 from intermode.files import load_tensors, save_tensors
-from intermode.generate import Generated, score
+from intermode.models import load_model
 from intermode.noise import draws
 from intermode.recursion import select
 from intermode.run import Results, Run, below
+from intermode.sampling import Generated, score
 from intermode.targets.digits import CLASSES
 
 __all__ = ["analyse"]

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from intermode import plots, threshold
-from intermode.bundle import shipped
-from intermode.denoiser import NetworkDenoiser
+from intermode import plots, thresholds
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import Hal
-from intermode.evaluate import Estimate, detection, share
+from intermode.evaluation import Estimate, detection, share
 from intermode.experiments.image_model import ImageModelConfig
 from intermode.experiments.windows import Windows, compare, detectors
-from intermode.generate import Generated, Plan, generate, predictions
+from intermode.models import shipped
 from intermode.run import Claim, Results, Run, at_least
+from intermode.sampling import Generated, Plan, generate, predictions
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 from intermode.targets.shapes import Shapes
@@ -305,8 +305,8 @@ def _histograms(
     for word, (name, window) in shown.items():
         scores = generated.scores[name]
         cuts = {
-            "removes 95 %": threshold.labelled(scores, bad, removed=0.95).value,
-            "keeps 95 % of the others": threshold.labelled(scores, bad, kept=0.95).value,
+            "removes 95 %": thresholds.labelled(scores, bad, removed=0.95).value,
+            "keeps 95 % of the others": thresholds.labelled(scores, bad, kept=0.95).value,
         }
         figure = f"{slug}-hal-{word}"
         plots.score_histogram(run.figure(figure), scores, bad, cuts, f"Hal, t = {window[0]}..{window[1]}")

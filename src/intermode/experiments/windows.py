@@ -12,7 +12,7 @@ import numpy as np
 
 from intermode import plots
 from intermode.detect.hal import Hal
-from intermode.evaluate import Detection, detection
+from intermode.evaluation import Detection, detection
 
 __all__ = ["Windows", "choosing_half", "compare", "detectors", "from_zero"]
 
@@ -80,7 +80,7 @@ def compare(scores: Mapping[str, np.ndarray], bad: np.ndarray, seed: int, criter
         scores: by detector name.
         bad: (n,) bool, hallucinated.
         seed: of the bootstrap.
-        criterion: the statistic of :class:`intermode.evaluate.Detection` by which the best is chosen.
+        criterion: the statistic of :class:`intermode.evaluation.Detection` by which the best is chosen.
 
     Returns:
         None if a half has fewer than two samples of a class.

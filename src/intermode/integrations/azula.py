@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
-from intermode.schedule import Schedule
+from intermode.denoisers import Denoiser
+from intermode.schedules import Schedule
 
 __all__ = ["AzulaDenoiser"]
 

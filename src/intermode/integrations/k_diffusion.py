@@ -27,7 +27,7 @@ from torch import Tensor
 from intermode.detect import TrajectoryDetector
 from intermode.errors import InputError
 from intermode.integrations.recording import Recorder, VisitedLevels
-from intermode.sampler import Step
+from intermode.samplers import Step
 
 __all__ = ["Callback"]
 

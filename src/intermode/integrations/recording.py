@@ -8,7 +8,7 @@ import numpy as np
 
 from intermode.detect import TrajectoryDetector
 from intermode.errors import InputError
-from intermode.sampler import Step
+from intermode.samplers import Step
 
 __all__ = ["Recorder", "VisitedLevels"]
 

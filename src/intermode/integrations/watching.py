@@ -24,7 +24,7 @@ from intermode.detect.window import places
 from intermode.errors import InputError
 from intermode.integrations.recording import Recorder, VisitedLevels
 from intermode.integrations.schedulers import Handling, Plan, handling, plan
-from intermode.sampler import Step
+from intermode.samplers import Step
 
 __all__ = ["Watch", "watch"]
 

@@ -15,7 +15,7 @@ import torch
 
 from intermode.detect.registry import DETECTORS
 from intermode.errors import InputError
-from intermode.evaluate import share
+from intermode.evaluation import share
 from intermode.experiments.bench.cells import halves, make_cell, record_file, scores_file
 from intermode.experiments.bench.claims import best_claims, conformal, conformal_claims
 from intermode.experiments.bench.figures import draw

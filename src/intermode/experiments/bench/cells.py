@@ -15,7 +15,7 @@ from intermode.detect import describe
 from intermode.experiments.bench.candidates import candidates
 from intermode.experiments.bench.pools import CHAIN, Pool
 from intermode.files import load_tensors, save_tensors, write_json
-from intermode.generate import score
+from intermode.sampling import score
 
 __all__ = ["ENDS", "auroc", "finite", "halves", "make_cell", "ranks_within", "record_file", "scores_file", "scores_of"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from intermode import threshold
+from intermode import thresholds
 from intermode.detect.registry import DEFAULT
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, share
+from intermode.evaluation import Estimate, share
 from intermode.experiments.bench.pools import CHAIN, SOURCES
 from intermode.experiments.bench.rows import CHEAP, COMBINED, rows_of
 from intermode.run import Claim, Results, at_least
@@ -30,7 +30,7 @@ def conformal(
     intervals are those of a share of 1 / (1/n + 1/m) samples.
     """
 
-    def kept(cut: threshold.Threshold, scores: np.ndarray) -> Estimate:
+    def kept(cut: thresholds.Threshold, scores: np.ndarray) -> Estimate:
         value, n, m = float(cut.keep(scores).mean()), len(real["calibration"]), len(scores)
         effective = round(1 / (1 / n + 1 / m))
         around = share(round(value * effective), effective)
@@ -38,7 +38,7 @@ def conformal(
 
     for alpha in ALPHAS:
         try:
-            cut = threshold.conformal(real["calibration"], alpha)
+            cut = thresholds.conformal(real["calibration"], alpha)
         except InputError:
             continue
         removed = share(int((~cut.keep(bad)).sum()), len(bad))

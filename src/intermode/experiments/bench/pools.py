@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.bundle import load_model, shipped
-from intermode.denoiser import NetworkDenoiser, TabulatedDenoiser
+from intermode.denoisers import NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal
 from intermode.detect.registry import Setting
 from intermode.experiments.gaussian_1d import MixtureConfig
 from intermode.experiments.model import fit
 from intermode.experiments.windows import detectors
 from intermode.files import load_tensors, save_tensors
-from intermode.generate import Plan, generate
+from intermode.models import load_model, shipped
 from intermode.noise import draws
 from intermode.progress import Progress
-from intermode.sampler import Ancestral
-from intermode.schedule import Schedule, cosine, linear
+from intermode.samplers import Ancestral
+from intermode.sampling import Plan, generate
+from intermode.schedules import Schedule, cosine, linear
 from intermode.targets.gaussian import GaussianMixture, line
 from intermode.targets.lattice import diamond, grid
 from intermode.targets.shapes import Shapes
-from intermode.train import TrainConfig
+from intermode.training import TrainConfig
 
 __all__ = ["CHAIN", "SOURCES", "Pool", "Source", "make_pool"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from intermode.evaluate import detection
+from intermode.evaluation import detection
 from intermode.experiments.bench.cells import ENDS, auroc, finite, halves, ranks_within
 from intermode.experiments.bench.pools import CHAIN, SOURCES, Pool
 from intermode.run import Results

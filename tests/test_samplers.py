@@ -7,10 +7,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 
-from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser
 from intermode.errors import InputError
-from intermode.sampler import DDIM, Ancestral
-from intermode.schedule import CLEAN, cosine, from_diffusers, linear
+from intermode.samplers import DDIM, Ancestral
+from intermode.schedules import CLEAN, cosine, from_diffusers, linear
 
 
 class Recorded:

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers.scheduling_ddpm import betas_for_alpha_bar
 
 from intermode.errors import InputError
-from intermode.schedule import CLEAN, Schedule, cosine, from_config, from_diffusers, linear
+from intermode.schedules import CLEAN, Schedule, cosine, from_config, from_diffusers, linear
 
 
 def betas_of(schedule):

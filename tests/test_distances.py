@@ -12,11 +12,11 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import t
 
-from intermode import distribution
+from intermode import distances
 from intermode.classifier import features, load_classifier
-from intermode.distribution import frechet, neighbourhoods
+from intermode.distances import frechet, neighbourhoods
 from intermode.errors import InputError
-from intermode.evaluate import share
+from intermode.evaluation import share
 from intermode.targets.digits import FILES, load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import cache_folder
@@ -129,7 +129,7 @@ def test_frechet_interval_does_not_depend_on_the_order_of_the_classes():
 
 def test_frechet_interval_by_hand():
     real, generated = normal(40), normal(12, seed=1)
-    block = distribution.draws(3, "bootstrap").permutation(12) % 4
+    block = distances.draws(3, "bootstrap").permutation(12) % 4
     without = [frechet(real, generated[block != b], blocks=2).value for b in range(4)]
     error = math.sqrt(3 / 4 * sum((v - np.mean(without)) ** 2 for v in without))
     found = frechet(real, generated, blocks=4, seed=3)
@@ -213,7 +213,7 @@ def test_precision_and_recall_change_places_with_the_samples():
 def test_memory_is_that_of_a_block_and_blocks_change_nothing(monkeypatch):
     real, generated = normal(3000, 8), normal(2500, 8, seed=1)
     wanted = values(real, generated)
-    monkeypatch.setattr(distribution, "BLOCK_MIB", 4)
+    monkeypatch.setattr(distances, "BLOCK_MIB", 4)
     tracemalloc.start()
     try:
         found = values(real, generated)
@@ -258,6 +258,6 @@ def test_too_few_samples():
 
 
 def test_importing_it_is_quick():
-    code = "import sys, intermode.distribution; print({'torchmetrics', 'torchvision', 'diffusers'} & set(sys.modules))"
+    code = "import sys, intermode.distances; print({'torchmetrics', 'torchvision', 'diffusers'} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "set()"

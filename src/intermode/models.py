@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from intermode.denoiser import NetworkDenoiser, Prediction
+from intermode.denoisers import NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
-from intermode.schedule import Schedule, cosine, from_config, from_diffusers
+from intermode.schedules import Schedule, cosine, from_config, from_diffusers
 
 __all__ = ["load_model", "provenance_of", "save_model", "shipped", "weights_digest"]
 

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from intermode.denoiser import NetworkDenoiser, Prediction
+from intermode.denoisers import NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
 from intermode.noise import draws
 from intermode.progress import Progress, Silent
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 
 __all__ = ["TrainConfig", "Trained", "train"]
 

@@ -28,9 +28,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.errors import InputError
-from intermode.schedule import CLEAN, Schedule
+from intermode.schedules import CLEAN, Schedule
 
 __all__ = ["DDIM", "Ancestral", "Sampler", "Step", "Transition"]
 
@@ -67,7 +67,7 @@ class Transition(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What :mod:`intermode.generate` and :mod:`intermode.exact` need of a sampler."""
+    """What :mod:`intermode.sampling` and :mod:`intermode.exact` need of a sampler."""
 
     def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
         """The timesteps visited, from the noisiest to the cleanest."""

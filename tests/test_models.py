@@ -6,12 +6,12 @@ import pickle
 import pytest
 import torch
 
-from intermode.bundle import load_model, provenance_of, save_model
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
+from intermode.models import load_model, provenance_of, save_model
 from intermode.networks import build
-from intermode.schedule import Schedule, cosine
+from intermode.schedules import Schedule, cosine
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from intermode.denoiser import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
+from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.errors import InputError
-from intermode.schedule import Schedule, from_diffusers, linear
+from intermode.schedules import Schedule, from_diffusers, linear
 from intermode.targets.gaussian import GaussianMixture
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from intermode.denoiser import Denoiser, NetworkDenoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.detect.knn import KNN
 from intermode.detect.lid import LID
 from intermode.errors import InputError
-from intermode.generate import Plan, generate, predictions, replay, score
 from intermode.noise import NoiseStream
-from intermode.sampler import DDIM, Ancestral
+from intermode.samplers import DDIM, Ancestral
+from intermode.sampling import Plan, generate, predictions, replay, score
 
 SAMPLER = Ancestral("large", steps=12)
 
@@ -178,12 +178,12 @@ import os, signal, sys
 from pathlib import Path
 import torch
 import intermode.files
-from intermode.denoiser import NetworkDenoiser
+from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import Hal
-from intermode.generate import Plan, generate
+from intermode.sampling import Plan, generate
 from intermode.networks import build
-from intermode.sampler import Ancestral
-from intermode.schedule import linear
+from intermode.samplers import Ancestral
+from intermode.schedules import linear
 
 torch.set_num_threads(1)
 folder, where = Path(sys.argv[1]), sys.argv[2]

@@ -17,7 +17,7 @@ The Fréchet distance is torchmetrics'. The published code of the others, prdc, 
 distances; here scikit-learn gives the distances in blocks of rows, and nothing larger than a block is kept.
 
 Intervals are 95 % and speak of finite samples alone; how much trainings differ is seen across seeds
-(:func:`intermode.evaluate.over_seeds`). The Fréchet distance has a grouped jackknife over the generated samples,
+(:func:`intermode.evaluation.over_seeds`). The Fréchet distance has a grouped jackknife over the generated samples,
 the real ones being the reference that they are all compared with: a bootstrap would repeat samples, shrink their
 covariance and shift the value that it is to surround, and leaving out a block does neither. Each of the others is
 a mean over samples of one kind given the balls of the other: Wilson's interval for shares, Student's for density.
@@ -34,7 +34,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, share
+from intermode.evaluation import Estimate, share
 from intermode.noise import draws
 
 __all__ = ["Neighbourhoods", "frechet", "neighbourhoods"]

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from intermode.chunks import LOW_DIMENSIONAL_CHUNK, Chunks, Joined, Make, Part, Plan, SharedChunks, join
-from intermode.denoiser import Denoiser
+from intermode.denoisers import Denoiser
 from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
 from intermode.ranks import Ranks, launched
-from intermode.sampler import Sampler, Step
+from intermode.samplers import Sampler, Step
 
 __all__ = [
     "LOW_DIMENSIONAL_CHUNK",

@@ -8,8 +8,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
-from intermode.evaluate import Estimate, detection, over_seeds, ratio_of, ratio_of_shares, ratio_over_seeds, share
-from intermode.threshold import labelled
+from intermode.evaluation import Estimate, detection, over_seeds, ratio_of, ratio_of_shares, ratio_over_seeds, share
+from intermode.thresholds import labelled
 
 
 def brute_force(scores, bad):
@@ -53,7 +53,7 @@ def test_statistics_equal_brute_force_without_ties(seed, good, bad):
 
 @given(seed=st.integers(0, 1000))
 def test_operating_points_are_what_the_thresholds_do(seed):
-    """The same numbers that :mod:`intermode.threshold` reaches on these scores."""
+    """The same numbers that :mod:`intermode.thresholds` reaches on these scores."""
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 30, 300) + 0.0
     hallucinated = rng.random(300) < 0.3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intermode.errors import InputError
-from intermode.threshold import Threshold, conformal, labelled, quantile
+from intermode.thresholds import Threshold, conformal, labelled, quantile
 
 # few distinct values, so that ties are common; and shares with few digits, as people give them
 SCORES = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=60).map(np.array)

@@ -13,7 +13,7 @@ import pytest
 from intermode import cli, plots
 from intermode.errors import InputError
 from intermode.experiments import EXPERIMENTS, TIERS
-from intermode.report import command, interval, number, write_report
+from intermode.reports import command, interval, number, write_report
 from intermode.run import Claim, Results, Run
 
 

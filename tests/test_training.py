@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from intermode.denoiser import MixtureDenoiser, NetworkDenoiser
+from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.errors import InputError
-from intermode.schedule import linear
+from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
-from intermode.train import TrainConfig, train
+from intermode.training import TrainConfig, train
 
 CONFIG = TrainConfig(steps=30, batch=64, seed=1, checkpoint_every=10)
 PREDICTIONS = ["eps", "x0", "v", "flow"]
@@ -277,9 +277,9 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from intermode.networks import build
-from intermode.schedule import linear
+from intermode.schedules import linear
 from intermode.targets.gaussian import line
-from intermode.train import TrainConfig, train
+from intermode.training import TrainConfig, train
 
 torch.set_num_threads(1)
 class Mortal:

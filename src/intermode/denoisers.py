@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from intermode.errors import InputError
 from intermode.progress import Progress, Silent
-from intermode.schedule import Schedule
+from intermode.schedules import Schedule
 from intermode.targets.gaussian import GaussianMixture
 
 __all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser"]
