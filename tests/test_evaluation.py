@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, over_seeds, ratio_of, ratio_of_shares, ratio_over_seeds, share
-from intermode.thresholds import labelled
+from intermode.thresholds import Threshold
 
 
 def brute_force(scores, bad):
@@ -59,9 +59,9 @@ def test_operating_points_are_what_the_thresholds_do(seed):
     hallucinated = rng.random(300) < 0.3
     assume(hallucinated.any() and not hallucinated.all())
     found = detection(scores, hallucinated, resamples=2)
-    keep = labelled(scores, hallucinated, removed=0.95).keep(scores)
+    keep = Threshold.labelled(scores, hallucinated, removed=0.95).keep(scores)
     assert found.kept_at_95_removed.value == pytest.approx(keep[~hallucinated].mean())
-    keep = labelled(scores, hallucinated, kept=0.98).keep(scores)
+    keep = Threshold.labelled(scores, hallucinated, kept=0.98).keep(scores)
     assert found.removed_at_98_kept.value == pytest.approx(1 - keep[hallucinated].mean())
 
 
@@ -113,9 +113,11 @@ def test_intervals_of_operating_points_are_those_of_a_plain_bootstrap():
     for _ in range(2000):
         good, hall = rng.choice(scores[~bad], 600), rng.choice(scores[bad], 150)
         both, labels = np.concatenate([good, hall]), np.arange(750) >= 600
-        row = {"kept_at_95_removed": labelled(both, labels, removed=0.95).keep(good).mean()}
+        row = {"kept_at_95_removed": Threshold.labelled(both, labels, removed=0.95).keep(good).mean()}
         for percent in (95, 98):
-            row[f"removed_at_{percent}_kept"] = 1 - labelled(both, labels, kept=percent / 100).keep(hall).mean()
+            row[f"removed_at_{percent}_kept"] = (
+                1 - Threshold.labelled(both, labels, kept=percent / 100).keep(hall).mean()
+            )
         rows.append(row)
     found = detection(scores, bad, resamples=2000)
     for name in rows[0]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from intermode.schedules import Schedule, cosine, linear
     from intermode.targets.gaussian import GaussianMixture, line
     from intermode.targets.lattice import diamond, grid
-    from intermode.thresholds import Threshold, conformal, labelled, quantile
+    from intermode.thresholds import Threshold
     from intermode.training import TrainConfig, Trained
 
 _HOME = {
@@ -46,7 +46,7 @@ _HOME = {
     "schedules": ("Schedule", "cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
     "targets.lattice": ("diamond", "grid"),
-    "thresholds": ("Threshold", "conformal", "labelled", "quantile"),
+    "thresholds": ("Threshold",),
     "training": ("TrainConfig", "Trained"),
 }
 
@@ -72,20 +72,17 @@ __all__ = [
     "Trained",
     "Window",
     "build",
-    "conformal",
     "cosine",
     "detection",
     "diamond",
     "frechet",
     "generate_kept",
     "grid",
-    "labelled",
     "line",
     "linear",
     "load_model",
     "neighbourhoods",
     "off_support",
-    "quantile",
     "save_model",
     "score",
     "watch",

@@ -698,16 +698,16 @@ def _threshold(options: FilterOptions, source: Source, scores: Scores, name: str
 
     read = ~np.isnan(values)
     if options.kept is not None:
-        return thresholds.quantile(values[read], options.kept)
+        return thresholds.Threshold.quantile(values[read], options.kept)
     if options.reference:
         reference = read_scores(options.reference, "reference")
         reference.check_same_score(scores, "reference")
         good = reference.column(name or None, "reference")[1]
-        return thresholds.conformal(good[~np.isnan(good)], options.alpha)
+        return thresholds.Threshold.conformal(good[~np.isnan(good)], options.alpha)
     assert options.labels is not None
     rows, bad = labels_of(read_scores(options.labels, "labels"), source)
     known = read[rows]
-    return thresholds.labelled(values[rows][known], bad[known], removed=options.removed)
+    return thresholds.Threshold.labelled(values[rows][known], bad[known], removed=options.removed)
 
 
 @dataclass

@@ -2,10 +2,10 @@ r"""Thresholds: from a score to keep or reject.
 
 Fitted on scores, applied to scores; a sample is kept while its score is at most ``value``.
 
-* :func:`quantile`: keeps a given share of the scores it was fitted on.
-* :func:`labelled`: from labelled scores, removes a given share of the hallucinations, or keeps a given share
+* :meth:`Threshold.quantile`: keeps a given share of the scores it was fitted on.
+* :meth:`Threshold.labelled`: from labelled scores, removes a given share of the hallucinations, or keeps a given share
   of the in-support samples.
-* :func:`conformal`: from scores of samples known to be in-support (split conformal prediction, Vovk et al.
+* :meth:`Threshold.conformal`: from scores of samples known to be in-support (split conformal prediction, Vovk et al.
   2005). With n exchangeable scores and the k-th smallest as the threshold, k = ⌈(n + 1)(1 - α)⌉, a new
   in-support sample is kept with probability at least 1 - α, whatever the distribution of the scores.
 """
@@ -13,13 +13,55 @@ Fitted on scores, applied to scores; a sample is kept while its score is at most
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from intermode.errors import InputError
+from intermode.files import read_json, write_json
 
-__all__ = ["Threshold", "conformal", "labelled", "quantile"]
+__all__ = ["Kept", "Threshold", "as_numbers", "keep"]
+
+UNNAMED = "score"
+"""Stands for a score without a name, in files and where one is told."""
+
+
+class Kept(np.ndarray):
+    """(n,) bool, True for a sample that is kept; prints how many that are, and by what.
+
+    A part of it (``kept[:10]``) prints as any mask does.
+
+    Attributes:
+        threshold: that keeps them.
+    """
+
+    threshold: Threshold | None
+
+    def __new__(cls, mask: np.ndarray, threshold: Threshold) -> Kept:
+        kept = np.asarray(mask, dtype=bool).view(cls)
+        kept.threshold = threshold
+        return kept
+
+    def __array_finalize__(self, made_from: Any) -> None:
+        self.threshold = None
+
+    def __array_wrap__(self, made: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """What is computed from a mask (``~kept``, ``kept.sum()``) is a plain array or number."""
+        return np.asarray(made)[()] if return_scalar else np.asarray(made)
+
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return str(np.asarray(self))
+        count = int(self.sum())
+        share = f" ({100 * count / len(self):.3g} %)" if len(self) else ""
+        return f"{count:,} of {len(self):,} kept{share}: {self.threshold.limit}"
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self)) if self.threshold is None else str(self)
 
 
 @dataclass(frozen=True)
@@ -29,14 +71,176 @@ class Threshold:
     Attributes:
         value: in the units of the score; inf keeps everything finite.
         rule: how it was found, for the record.
+        score: name of the score that it is one of, if known.
+
+    Raises:
+        InputError: a value that is not a number.
     """
 
     value: float
-    rule: str
+    rule: str = "given"
+    score: str | None = None
 
-    def keep(self, scores: np.ndarray) -> np.ndarray:
+    def __post_init__(self) -> None:
+        if math.isnan(self.value):
+            raise InputError("value: nan is no threshold; must be a number")
+
+    @classmethod
+    def quantile(cls, scores: Any, kept: float, *, score: str | None = None) -> Threshold:
+        """Keeps the share ``kept`` with the lowest scores.
+
+        Args:
+            scores: (n,) numbers; NaN counts as the largest.
+            kept: in (0, 1).
+            score: its name.
+
+        Raises:
+            InputError: ``kept`` outside (0, 1), no scores, or too few that are finite.
+        """
+        return cls(_smallest(_clean(scores, "scores"), _share("kept", kept)), f"quantile: kept {kept:g}", score)
+
+    @classmethod
+    def labelled(
+        cls,
+        scores: Any,
+        hallucinated: Any,
+        *,
+        removed: float | None = None,
+        kept: float | None = None,
+        score: str | None = None,
+    ) -> Threshold:
+        """Fitted on labels: removes at least ``removed`` of the hallucinations while keeping as much as possible,
+        or keeps at least ``kept`` of the in-support samples while removing as much as possible.
+
+        Args:
+            scores: (n,) numbers.
+            hallucinated: (n,) bool.
+            removed, kept: exactly one of them, in (0, 1).
+            score: its name.
+
+        Raises:
+            InputError: both or none of the targets, one outside (0, 1), or a class without samples.
+        """
+        if (removed is None) == (kept is None):
+            raise InputError("threshold: give exactly one of removed and kept")
+        scores, hallucinated = as_numbers(scores), as_numbers(hallucinated).astype(bool)
+        if scores.shape != hallucinated.shape:
+            raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
+        if kept is not None:
+            ordered = _clean(scores[~hallucinated], "in-support samples")
+            return cls(_smallest(ordered, _share("kept", kept)), f"labelled: kept {kept:g}", score)
+        assert removed is not None
+        ordered = _clean(scores[hallucinated], "hallucinated samples")
+        must_go = max(math.ceil(_share("removed", removed) * len(ordered) - 1e-9), 1)
+        # strictly under the lowest score that has to go
+        value = float(np.nextafter(ordered[len(ordered) - must_go], -np.inf))
+        return cls(value, f"labelled: removed {removed:g}", score)
+
+    @classmethod
+    def conformal(cls, in_support_scores: Any, alpha: float, *, score: str | None = None) -> Threshold:
+        """Keeps a new in-support sample with probability at least 1 - ``alpha``, with no label of a hallucination.
+
+        Args:
+            in_support_scores: (n,) scores of samples known to be in-support, exchangeable with the in-support
+                samples that the threshold will meet.
+            alpha: in (0, 1), the share of in-support samples that may be lost.
+            score: its name.
+
+        Raises:
+            InputError: alpha outside (0, 1), or fewer than 1/alpha - 1 finite scores: no finite threshold satisfies it.
+        """
+        ordered = _clean(in_support_scores, "in-support scores")
+        n = len(ordered)
+        rank = math.ceil((n + 1) * (1 - _share("alpha", alpha)) - 1e-9)
+        if rank > n:
+            need = math.ceil(1 / alpha - 1 - 1e-9)
+            raise InputError(f"alpha: {alpha:g} needs at least {need} in-support scores; there are {n}")
+        return cls(_at_rank(ordered, rank), f"conformal: alpha {alpha:g}", score)
+
+    def keep(self, scores: Any) -> Kept:
         """(n,) bool; a score that is not finite is never kept."""
-        return np.isfinite(scores) & (scores <= self.value)
+        scores = as_numbers(scores)
+        return Kept(np.isfinite(scores) & (scores <= self.value), self)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a file of it holds."""
+        return {"value": self.value, "rule": self.rule, "score": self.score}
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            InputError: an infinite value, for which JSON has no word.
+        """
+        if math.isinf(self.value):
+            raise InputError(f"value: {self.value} cannot be saved; must be finite")
+        write_json(Path(path), self.record)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Threshold:
+        """The threshold in a file: of :meth:`save`, or the ``threshold.json`` of ``filter``.
+
+        Raises:
+            InputError: no such file, or one without one threshold.
+        """
+        found = read_json(Path(path))
+        if isinstance(found, dict) and isinstance(found.get("within"), list):
+            raise InputError(f"{path}: holds a threshold for each of {len(found['within'])} labels; must be one")
+        value = found.get("value") if isinstance(found, dict) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise InputError(f"{path}: is no threshold; must hold a finite number as value")
+        name = found.get("score")
+        return cls(float(value), str(found.get("rule", "given")), None if name in (None, UNNAMED) else str(name))
+
+    @property
+    def limit(self) -> str:
+        """What it allows, in words."""
+        return f"{self.score or UNNAMED} up to {self.value:.4g}"
+
+    def __str__(self) -> str:
+        return f"{self.limit} ({self.rule})"
+
+
+def keep(scores: Any, threshold: Threshold | float, name: str | None = None) -> Kept:
+    """Which samples a threshold, or a share of the lowest scores, keeps.
+
+    A share that keeps every sample, as 0.9 of 8 does, is told of in a warning.
+
+    Args:
+        scores: (n,) numbers; or several scores by name, of which ``name``, the threshold's or the first is taken.
+        threshold: or a share in (0, 1).
+        name: of the score.
+
+    Raises:
+        InputError: a share outside (0, 1), or a threshold of another score.
+    """
+    if isinstance(threshold, Threshold) and threshold.score:
+        if name not in (None, threshold.score):
+            raise InputError(f"by: the threshold is one of {threshold.score}, not of {name}")
+        name = threshold.score
+    if isinstance(scores, Mapping):
+        if not scores:
+            raise InputError("scores: there are none to keep samples by; ask for a detector")
+        name = next(iter(scores)) if name is None else name
+        if name not in scores:
+            raise InputError(f"by: no score {name!r}; choose from {', '.join(scores)}")
+        scores = scores[name]
+    if isinstance(threshold, Threshold):
+        return Threshold(threshold.value, threshold.rule, name).keep(scores)
+    if not 0 < threshold < 1:
+        raise InputError(
+            f"kept: {threshold} is no share, which lies strictly between 0 and 1; a limit is Threshold({threshold})"
+        )
+    kept = Threshold.quantile(scores, threshold, score=name).keep(scores)
+    if kept.all():
+        warnings.warn(f"kept: a share of {threshold:g} keeps all {len(kept)} samples", stacklevel=3)
+    return kept
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    """float64 numbers from an array, a list, a tensor on any device, or a single number."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
 
 
 def _share(name: str, value: float) -> float:
@@ -45,8 +249,8 @@ def _share(name: str, value: float) -> float:
     return value
 
 
-def _clean(scores: np.ndarray, what: str) -> np.ndarray:
-    flat = np.asarray(scores, dtype=np.float64).ravel()
+def _clean(scores: Any, what: str) -> np.ndarray:
+    flat = as_numbers(scores).ravel()
     if len(flat) == 0:
         raise InputError(f"scores: no {what} to fit a threshold on; need at least 1")
     return np.sort(np.where(np.isnan(flat), np.inf, flat))
@@ -65,62 +269,3 @@ def _smallest(ordered: np.ndarray, share: float) -> float:
     """The smallest score at or below which at least ``share`` of the scores lie."""
     # the tiny slack keeps 0.95 * 100 = 95.00000000000001 from asking for 96
     return _at_rank(ordered, min(max(math.ceil(share * len(ordered) - 1e-9), 1), len(ordered)))
-
-
-def quantile(scores: np.ndarray, kept: float) -> Threshold:
-    """Keeps the share ``kept`` with the lowest scores.
-
-    Raises:
-        InputError: ``kept`` outside (0, 1), no scores, or too few that are finite.
-    """
-    return Threshold(_smallest(_clean(scores, "scores"), _share("kept", kept)), f"quantile: kept {kept:g}")
-
-
-def labelled(
-    scores: np.ndarray, hallucinated: np.ndarray, *, removed: float | None = None, kept: float | None = None
-) -> Threshold:
-    """Fitted on labels: removes at least ``removed`` of the hallucinations while keeping as much as possible,
-    or keeps at least ``kept`` of the in-support samples while removing as much as possible.
-
-    Args:
-        scores: (n,).
-        hallucinated: (n,) bool.
-        removed, kept: exactly one of them, in (0, 1).
-
-    Raises:
-        InputError: both or none of the targets, one outside (0, 1), or a class without samples.
-    """
-    if (removed is None) == (kept is None):
-        raise InputError("threshold: give exactly one of removed and kept")
-    scores, hallucinated = np.asarray(scores, dtype=np.float64), np.asarray(hallucinated, dtype=bool)
-    if scores.shape != hallucinated.shape:
-        raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
-    if kept is not None:
-        ordered = _clean(scores[~hallucinated], "in-support samples")
-        return Threshold(_smallest(ordered, _share("kept", kept)), f"labelled: kept {kept:g}")
-    assert removed is not None
-    ordered = _clean(scores[hallucinated], "hallucinated samples")
-    must_go = max(math.ceil(_share("removed", removed) * len(ordered) - 1e-9), 1)
-    # strictly under the lowest score that has to go
-    value = float(np.nextafter(ordered[len(ordered) - must_go], -np.inf))
-    return Threshold(value, f"labelled: removed {removed:g}")
-
-
-def conformal(in_support_scores: np.ndarray, alpha: float) -> Threshold:
-    """Keeps a new in-support sample with probability at least 1 - ``alpha``, with no label of a hallucination.
-
-    Args:
-        in_support_scores: (n,) scores of samples known to be in-support, exchangeable with the in-support
-            samples that the threshold will meet.
-        alpha: in (0, 1), the share of in-support samples that may be lost.
-
-    Raises:
-        InputError: alpha outside (0, 1), or fewer than 1/alpha - 1 finite scores: no finite threshold satisfies it.
-    """
-    ordered = _clean(in_support_scores, "in-support scores")
-    n = len(ordered)
-    rank = math.ceil((n + 1) * (1 - _share("alpha", alpha)) - 1e-9)
-    if rank > n:
-        need = math.ceil(1 / alpha - 1 - 1e-9)
-        raise InputError(f"alpha: {alpha:g} needs at least {need} in-support scores; there are {n}")
-    return Threshold(_at_rank(ordered, rank), f"conformal: alpha {alpha:g}")

@@ -294,7 +294,7 @@ def _detection(results: Results, config: Config, generated: Generated, labels: M
             "that part of the variance says nothing about where the sample ends."
         )
     choose = choosing_half(len(bad))
-    fitted = thresholds.labelled(generated.scores["hal"][choose], bad[choose], removed=0.95)
+    fitted = thresholds.Threshold.labelled(generated.scores["hal"][choose], bad[choose], removed=0.95)
     kept, bad_there = fitted.keep(generated.scores["hal"][~choose]), bad[~choose]
     results.values |= {
         "filter_threshold": fitted.value,
@@ -385,8 +385,8 @@ def _detection_figures(
     scores = generated.scores["hal"]
     if bad.sum() >= 2:
         cuts = {
-            "removes 95 % of the hallucinations": thresholds.labelled(scores, bad, removed=0.95).value,
-            "keeps 98 % of the in-support samples": thresholds.labelled(scores, bad, kept=0.98).value,
+            "removes 95 % of the hallucinations": thresholds.Threshold.labelled(scores, bad, removed=0.95).value,
+            "keeps 98 % of the in-support samples": thresholds.Threshold.labelled(scores, bad, kept=0.98).value,
         }
         plots.score_histogram(run.figure("hal"), scores, bad, cuts, f"Hal, t = {config.window[0]}..{config.window[1]}")
         results.figures["hal"] = "Hal of hallucinated and in-support samples. Compare Fig. 6a."

@@ -291,8 +291,8 @@ def _figures(
         )
         scores = generated.scores["hal"]
         cuts = {
-            "removes 96 % of the hallucinations": thresholds.labelled(scores, bad, removed=0.96).value,
-            "keeps 95 % of the in-support samples": thresholds.labelled(scores, bad, kept=0.95).value,
+            "removes 96 % of the hallucinations": thresholds.Threshold.labelled(scores, bad, removed=0.96).value,
+            "keeps 95 % of the in-support samples": thresholds.Threshold.labelled(scores, bad, kept=0.95).value,
         }
         window = f"Hal, t = {config.window[0]}..{config.window[1]}"
         plots.score_histogram(run.figure(f"{name}-hal"), scores, bad, cuts, window)

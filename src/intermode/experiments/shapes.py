@@ -305,8 +305,8 @@ def _histograms(
     for word, (name, window) in shown.items():
         scores = generated.scores[name]
         cuts = {
-            "removes 95 %": thresholds.labelled(scores, bad, removed=0.95).value,
-            "keeps 95 % of the others": thresholds.labelled(scores, bad, kept=0.95).value,
+            "removes 95 %": thresholds.Threshold.labelled(scores, bad, removed=0.95).value,
+            "keeps 95 % of the others": thresholds.Threshold.labelled(scores, bad, kept=0.95).value,
         }
         figure = f"{slug}-hal-{word}"
         plots.score_histogram(run.figure(figure), scores, bad, cuts, f"Hal, t = {window[0]}..{window[1]}")

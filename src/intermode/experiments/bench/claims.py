@@ -38,7 +38,7 @@ def conformal(
 
     for alpha in ALPHAS:
         try:
-            cut = thresholds.conformal(real["calibration"], alpha)
+            cut = thresholds.Threshold.conformal(real["calibration"], alpha)
         except InputError:
             continue
         removed = share(int((~cut.keep(bad)).sum()), len(bad))
