@@ -8,7 +8,16 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
-from intermode.evaluation import Estimate, detection, over_seeds, ratio_of, ratio_of_shares, ratio_over_seeds, share
+from intermode.evaluation import (
+    Estimate,
+    detection,
+    over_seeds,
+    precision,
+    ratio_of,
+    ratio_of_shares,
+    ratio_over_seeds,
+    share,
+)
 from intermode.thresholds import Threshold
 
 
@@ -261,3 +270,87 @@ def test_ratio_of_estimates():
     assert exact.triple == (2.0, 2.0, 2.0)
     with pytest.raises(InputError, match="positive"):
         ratio_of(Estimate(0.0, 0.0, 1.0), Estimate(1.0, 1.0, 1.0))
+
+
+def test_estimates_say_what_they_were_measured_on_and_how():
+    scores, bad = overlapping_classes()
+    found = detection(scores, bad, resamples=50)
+    told = {name: (e.n, e.method) for name, e in vars(found).items()}
+    assert told == {
+        "auroc": (750, "bootstrap"),
+        "kept_at_95_removed": (600, "bootstrap"),
+        **{f"removed_at_{k}_kept": (150, "bootstrap") for k in (95, 98, 99)},
+    }
+    assert (share(3, 20).n, share(3, 20).method) == (20, "Wilson")
+    assert over_seeds([0.1, 0.2]).n == 2
+    assert over_seeds([0.1, 0.2]).method.startswith("Student")
+    assert ratio_over_seeds([1.0, 2.0], [1.0, 3.0, 2.0]).method.startswith("Welch")
+    assert (ratio_of_shares((1, 20), (2, 30)).n, ratio_of_shares((1, 20), (2, 30)).method) == (50, "Katz")
+    assert (ratio_of(share(1, 20), share(2, 30)).n, ratio_of(share(1, 20), share(2, 30)).method) == (50, "delta")
+    # one seed has no interval, and says so
+    assert (over_seeds([0.1]).n, over_seeds([0.1]).method) == (1, "")
+    assert ratio_over_seeds([0.1], [0.2, 0.3]).method == ""
+
+
+def test_a_detection_reads_as_a_table():
+    scores, bad = overlapping_classes()
+    found = detection(scores, bad, resamples=50)
+    rows = str(found).splitlines()
+    assert [row.split("  ")[0] for row in rows] == [
+        "AUROC",
+        "kept at 95 % removed",
+        "removed at 95 % kept",
+        "removed at 98 % kept",
+        "removed at 99 % kept",
+    ]
+    for row, estimate in zip(rows, vars(found).values(), strict=True):
+        assert row.endswith(f" {estimate}")
+    assert len({row.index("0.") for row in rows}) == 1  # one under the other
+
+
+# precision
+
+
+@given(seed=st.integers(0, 10_000))
+def test_precision_is_the_share_of_hallucinations_among_what_is_removed(seed):
+    rng = np.random.default_rng(seed)
+    bad, gone = rng.random(200) < 0.3, rng.random(200) < 0.4
+    assume(bad.any() and not bad.all() and gone.any())
+    found = precision(gone[bad].mean(), (~gone[~bad]).mean(), bad.mean())
+    assert found.value == pytest.approx(bad[gone].mean(), abs=1e-12)
+    assert found.low == found.value == found.high
+    assert found.method == ""  # no part has an interval
+
+
+def test_precision_of_a_rare_hallucination():
+    """523 of 1,000,000: at 96.5 % kept about 35,000 good samples go for 500 bad ones."""
+    found = precision(0.95, Estimate(0.965, 0.96, 0.97, n=999_477, method="bootstrap"), 523e-6)
+    for end, kept in zip(found.triple, (0.965, 0.96, 0.97), strict=True):
+        assert end == pytest.approx(0.95 * 523 / (0.95 * 523 + (1 - kept) * 999_477))
+    assert (found.n, found.method) == (999_477, "bootstrap")
+    assert str(found) == "0.014 [0.01228, 0.0163]"
+
+
+def test_precision_covers_where_every_part_is_measured():
+    """Of 2,000 intervals at least 95 % should cover; fewer than 92 % has probability under 1e-8."""
+    rng = np.random.default_rng(0)
+    truth, covered = precision(0.9, 0.95, 0.02).value, 0
+    for bad, removed, kept in zip(
+        rng.binomial(20_000, 0.02, 2000), rng.binomial(300, 0.9, 2000), rng.binomial(2000, 0.95, 2000), strict=True
+    ):
+        found = precision(share(removed, 300), share(kept, 2000), share(bad, 20_000))
+        covered += found.low <= truth <= found.high
+        assert (found.n, found.method) == (300, "Wilson")
+    assert covered / 2000 > 0.92
+
+
+def test_precision_where_an_end_removes_nothing():
+    found = precision(share(0, 20), share(19, 20), 0.1)
+    assert found.value == found.low == 0
+    assert 0 < found.high < 1
+    found = precision(Estimate(0.5, 0.0, 1.0), 1.0, 0.1)
+    assert found.triple == (1.0, 0.0, 1.0)
+    with pytest.raises(InputError, match="removed: nothing is"):
+        precision(0.0, 1.0, 0.1)
+    with pytest.raises(InputError, match=r"rate: 2 \[2, 2\] is no share"):
+        precision(0.5, 0.5, 2)

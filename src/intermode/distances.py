@@ -90,7 +90,7 @@ def frechet(real: Features, generated: Features, *, blocks: int = 20, seed: int 
     without = [distance(generated[block != b]) for b in range(blocks)]
     error = np.sqrt((blocks - 1) * np.var(without))
     reach = float(stats.t.ppf(0.975, blocks - 1) * error)
-    return Estimate(value, max(value - reach, 0.0), value + reach)
+    return Estimate(value, max(value - reach, 0.0), value + reach, n=len(generated), method="jackknife")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def neighbourhoods(real: Features, generated: Features, k: int = 5) -> Neighbour
     return Neighbourhoods(
         precision=share(int((balls > 0).sum()), m),
         recall=share(int(recalled.sum()), n),
-        density=Estimate(mean, max(mean - reach, 0.0), mean + reach),
+        density=Estimate(mean, max(mean - reach, 0.0), mean + reach, n=m, method="Student"),
         coverage=share(int(covered.sum()), n),
     )
 

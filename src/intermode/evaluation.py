@@ -3,6 +3,7 @@ r"""How well a score separates hallucinated from in-support samples, with interv
 * AUROC: the probability that a hallucination scores higher than an in-support sample (ties count half).
 * kept at r removed: the share of in-support samples kept by the threshold that removes r of the hallucinations.
 * removed at k kept: the share of hallucinations removed by the threshold that keeps k of the in-support ones.
+* precision: the share of hallucinations among what is removed, which needs to know how rare they are.
 
 Intervals are 95 %: Wilson's for shares, the percentile bootstrap otherwise. All three statistics depend on the
 in-support scores only through how many fall between two neighbouring hallucinated scores, so a bootstrap
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -21,12 +23,14 @@ from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
 from intermode.noise import draws
+from intermode.thresholds import as_numbers
 
 __all__ = [
     "Detection",
     "Estimate",
     "detection",
     "over_seeds",
+    "precision",
     "ratio_of",
     "ratio_of_shares",
     "ratio_over_seeds",
@@ -36,11 +40,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95 % interval."""
+    """A measured value with its 95 % interval.
+
+    Attributes:
+        value: measured.
+        low, high: ends of the interval; the value itself where there is none.
+        n: number of samples, seeds or whatever else it was measured on, if there is one.
+        method: where the interval comes from; empty where there is none.
+    """
 
     value: float
     low: float
     high: float
+    n: int | None = field(default=None, kw_only=True)
+    method: str = field(default="", kw_only=True)
 
     @property
     def triple(self) -> tuple[float, float, float]:
@@ -60,7 +73,7 @@ def share(count: int, total: int) -> Estimate:
     if total < 1 or not 0 <= count <= total:
         raise InputError(f"count: {count} of {total} is no share")
     interval = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return Estimate(count / total, float(interval.low), float(interval.high))
+    return Estimate(count / total, float(interval.low), float(interval.high), n=total, method="Wilson")
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -74,11 +87,12 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     if len(values) == 0 or min(values) <= 0:
         raise InputError("values: a geometric mean needs at least one value, all positive")
     logs = np.log(values)
-    reach = 0.0
-    if len(logs) > 1:
-        reach = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
     middle = float(logs.mean())
-    return Estimate(float(np.exp(middle)), float(np.exp(middle - reach)), float(np.exp(middle + reach)))
+    if len(logs) == 1:
+        return Estimate(*[float(np.exp(middle))] * 3, n=1)
+    reach = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    ends = float(np.exp(middle - reach)), float(np.exp(middle + reach))
+    return Estimate(float(np.exp(middle)), *ends, n=len(logs), method="Student, of logarithms over seeds")
 
 
 def ratio_over_seeds(over: Sequence[float], under: Sequence[float], *, paired: bool = False) -> Estimate:
@@ -90,9 +104,10 @@ def ratio_over_seeds(over: Sequence[float], under: Sequence[float], *, paired: b
         return over_seeds([a / b for a, b in zip(over, under, strict=True)])
     middle = over_seeds(over).value / over_seeds(under).value
     if min(len(over), len(under)) < 2:
-        return Estimate(middle, middle, middle)
+        return Estimate(middle, middle, middle, n=len(over) + len(under))
     interval = stats.ttest_ind(np.log(over), np.log(under), equal_var=False).confidence_interval(0.95)
-    return Estimate(middle, float(np.exp(interval.low)), float(np.exp(interval.high)))
+    ends = float(np.exp(interval.low)), float(np.exp(interval.high))
+    return Estimate(middle, *ends, n=len(over) + len(under), method="Welch, of logarithms over seeds")
 
 
 def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
@@ -109,7 +124,8 @@ def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
     (a, m), (b, n) = ((count + 0.5, total + 0.5) for count, total in (over, under))
     ratio = (a / m) / (b / n)
     reach = 1.959964 * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
-    return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)))
+    total = over[1] + under[1]
+    return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)), n=total, method="Katz")
 
 
 def ratio_of(over: Estimate, under: Estimate) -> Estimate:
@@ -122,7 +138,49 @@ def ratio_of(over: Estimate, under: Estimate) -> Estimate:
         raise InputError(f"values: {over.value:g} over {under.value:g}; a ratio needs positive ones")
     middle = over.value / under.value
     reach = math.hypot(*((e.high - e.low) / (2 * e.value) for e in (over, under)))
-    return Estimate(middle, middle * math.exp(-reach), middle * math.exp(reach))
+    n = None if over.n is None or under.n is None else over.n + under.n
+    return Estimate(middle, middle * math.exp(-reach), middle * math.exp(reach), n=n, method="delta")
+
+
+def precision(removed: Estimate | float, kept: Estimate | float, rate: Estimate | float) -> Estimate:
+    r"""The share of hallucinations among the samples that a threshold removes.
+
+    .. math::
+        \frac{\pi r}{\pi r + (1 - \pi)(1 - k)}
+
+    for a share :math:`r` of the hallucinations removed, :math:`k` of the in-support samples kept, and a base rate
+    :math:`\pi`. It rises with all three, so the interval is that of what comes out at their lower and upper ends: the
+    right one if one of them has an interval, and a wider one if several have.
+
+    Args:
+        removed, kept, rate: shares in 0..1.
+
+    Raises:
+        InputError: one outside 0..1, or a threshold that removes nothing.
+    """
+    shares = {"removed": removed, "kept": kept, "rate": rate}
+    known = {name: v if isinstance(v, Estimate) else Estimate(v, v, v) for name, v in shares.items()}
+    for name, each in known.items():
+        if not 0 <= each.low <= each.value <= each.high <= 1:
+            raise InputError(f"{name}: {each} is no share; must lie in 0..1")
+
+    def of(r: float, k: float, base: float) -> float | None:
+        bad, good = base * r, (1 - base) * (1 - k)
+        return bad / (bad + good) if bad + good else None
+
+    value, low, high = (of(*ends) for ends in zip(*(each.triple for each in known.values()), strict=True))
+    if value is None:
+        raise InputError("removed: nothing is; precision needs a threshold that removes something")
+    # where an end removes nothing, its precision may be anything
+    measured = [each for each in known.values() if each.method]
+    ns = [each.n for each in measured if each.n is not None]
+    return Estimate(
+        value,
+        0.0 if low is None else low,
+        1.0 if high is None else high,
+        n=min(ns, default=None),
+        method=", ".join(dict.fromkeys(each.method for each in measured)),
+    )
 
 
 @dataclass(frozen=True)
@@ -141,6 +199,16 @@ class Detection:
     removed_at_95_kept: Estimate
     removed_at_98_kept: Estimate
     removed_at_99_kept: Estimate
+
+    def __str__(self) -> str:
+        rows = {
+            "AUROC": self.auroc,
+            "kept at 95 % removed": self.kept_at_95_removed,
+            "removed at 95 % kept": self.removed_at_95_kept,
+            "removed at 98 % kept": self.removed_at_98_kept,
+            "removed at 99 % kept": self.removed_at_99_kept,
+        }
+        return "\n".join(f"{name:<22}{estimate}" for name, estimate in rows.items())
 
 
 def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndarray:
@@ -172,7 +240,7 @@ def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndar
     return np.stack(columns, axis=1)
 
 
-def detection(scores: np.ndarray, hallucinated: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Detection:
+def detection(scores: Any, hallucinated: Any, *, seed: int = 0, resamples: int = 1000) -> Detection:
     """AUROC and operating points of a score, each with its interval.
 
     Args:
@@ -184,7 +252,7 @@ def detection(scores: np.ndarray, hallucinated: np.ndarray, *, seed: int = 0, re
     Raises:
         InputError: a class without samples, or shapes that do not fit.
     """
-    scores, hallucinated = np.asarray(scores, dtype=np.float64), np.asarray(hallucinated, dtype=bool)
+    scores, hallucinated = as_numbers(scores), as_numbers(hallucinated).astype(bool)
     if scores.shape != hallucinated.shape or scores.ndim != 1:
         raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
     # inf would break differences in the ROC; the largest float keeps its place at the top
@@ -209,8 +277,12 @@ def detection(scores: np.ndarray, hallucinated: np.ndarray, *, seed: int = 0, re
         goods = rng.multinomial(len(good), bins / bins.sum(), size=count)
         drawn.append(_statistics(bads, goods[:, : len(below)], goods[:, len(below) :]))
     lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    estimates = [Estimate(float(v), float(lo), float(hi)) for v, lo, hi in zip(point, lows, highs, strict=True)]
-    for column, total in ((1, len(good)), *((k, int(bad.sum())) for k in (2, 3, 4))):
+    totals = [len(scores), len(good), *[int(bad.sum())] * 3]
+    estimates = [
+        Estimate(float(v), float(low), float(high), n=total, method="bootstrap")
+        for v, low, high, total in zip(point, lows, highs, totals, strict=True)
+    ]
+    for column, total in list(enumerate(totals))[1:]:
         if point[column] in (0.0, 1.0):
             # every resample agrees and the bootstrap's interval has no width: Wilson's says more
             estimates[column] = share(round(point[column] * total), total)
