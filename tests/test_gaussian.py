@@ -206,10 +206,90 @@ def test_in_support_draws_are_almost_never_called_hallucinated():
     assert grid().label(grid().sample(50_000, seed=0)).hallucinated.sum() <= 1
 
 
-@pytest.mark.parametrize("x", [np.zeros((3, 2)), np.zeros(3), np.zeros((3, 1, 1))])
+@pytest.mark.parametrize("x", [np.zeros((3, 2)), np.zeros((3, 1, 1))])
 def test_samples_of_another_width_are_refused(x):
     with pytest.raises(InputError, match=r"\(n, 1\)"):
         line([1, 2]).label(x)
+    with pytest.raises(InputError, match=r"\(n, 1\)"):
+        line([1, 2]).score(torch.from_numpy(x))
+    with pytest.raises(InputError, match=r"\(n, 2\)"):
+        grid().label(x.ravel())
+
+
+# what a mixture is given as
+
+FORMS = [
+    lambda values: values.tolist(),
+    lambda values: tuple(values.tolist()),
+    torch.from_numpy,
+    lambda values: torch.tensor(values.tolist(), requires_grad=True, dtype=torch.float64),
+    lambda values: values,
+]
+
+
+@given(mixture=mixtures(dimensions=(1, 3)), forms=st.tuples(*[st.sampled_from(FORMS)] * 4))
+def test_arrays_lists_and_tensors_make_equal_mixtures_with_equal_answers(mixture, forms):
+    means, sigma, weights, x = forms
+    same = GaussianMixture(means(mixture.means), sigma(mixture.sigma), weights(mixture.weights))
+    assert same == mixture
+    assert hash(same) == hash(mixture)
+    place = points(mixture, 1.0, 0.0).numpy()
+    given, rows = x(place), torch.from_numpy(place)
+    assert torch.equal(same.log_prob(given), mixture.log_prob(rows))
+    assert torch.equal(same.score(given), mixture.score(rows))
+    assert torch.equal(same.posterior_mean(given, 0.8, 0.6), mixture.posterior_mean(rows, 0.8, 0.6))
+    assert torch.equal(same.posterior_covariance(given, 0.8, 0.6), mixture.posterior_covariance(rows, 0.8, 0.6))
+    assert np.array_equal(same.label(given).rule, mixture.label(place).rule)
+
+
+def test_one_sigma_serves_all_modes_and_weights_are_equal_unless_given():
+    assert GaussianMixture([[0.0], [1.0]], 0.05) == GaussianMixture([0, 1], [0.05, 0.05], [0.5, 0.5])
+    assert GaussianMixture(np.array([0, 1]), np.float32(0.5)).means.shape == (2, 1)
+    assert GaussianMixture(0.0, 1.0) == line([0.0], 1)
+    assert line() == line(torch.tensor([1, 2, 3]), 0.05, beyond=6)
+    assert line(2.0) == line([2.0])
+
+
+def test_weights_in_float32_are_made_to_sum_to_1():
+    weights = torch.tensor([0.2, 0.7, 0.1])
+    assert abs(weights.double().sum().item() - 1) > 1e-9
+    assert line([1, 2, 3], weights=weights).weights.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_a_sample_on_a_line_may_be_a_number_or_a_row_of_them():
+    assert line().label(1.5).rule.tolist() == ["between"]
+    assert line().label([1.0, 1.5]).hallucinated.tolist() == [False, True]
+
+
+@given(mixture=mixtures(dimensions=(1, 3)), change=st.sampled_from(["means", "sigma", "weights", "beyond"]))
+def test_mixtures_of_other_numbers_are_unequal(mixture, change):
+    parts = {"means": mixture.means, "sigma": mixture.sigma, "weights": mixture.weights, "beyond": mixture.beyond}
+    if change == "weights":
+        parts[change] = np.roll(np.append(parts[change] / 2, 0.5), 1)
+        parts["means"] = np.append(mixture.means, mixture.means[:1], axis=0)
+        parts["sigma"] = np.append(mixture.sigma, mixture.sigma[:1])
+    else:
+        parts[change] = parts[change] * 1.001
+    assert GaussianMixture(**parts) != mixture
+    assert mixture != "a mixture"
+
+
+def test_a_mixture_keeps_its_numbers_when_what_it_was_made_of_changes():
+    means = np.array([[1.0], [2.0]])
+    mixture = GaussianMixture(means, 0.05)
+    means[0] = 9.0
+    assert mixture == line([1, 2])
+
+
+@given(mixture=mixtures(dimensions=(1, 2)))
+def test_a_small_mixture_prints_as_what_makes_it(mixture):
+    mixture = GaussianMixture(mixture.means, mixture.sigma, mixture.weights, beyond=1 / 3)
+    assert eval(repr(mixture)) == mixture
+
+
+def test_a_large_mixture_prints_in_one_line():
+    assert repr(grid()) == "<GaussianMixture of 25 modes in 2-D, sigma 0.0177, beyond 6>"
+    assert repr(line()) == "GaussianMixture([[1.0], [2.0], [3.0]], 0.05, beyond=6.0)"
 
 
 # the lattices
@@ -274,7 +354,19 @@ def test_middle_of_a_grid_cell_lies_between_diagonal_neighbours_and_of_an_edge_b
         (lambda: line([1, 2], weights=[1.0]), "weights"),
         (lambda: line([1, 2], beyond=0.0), "beyond"),
         (lambda: line([1, 2], beyond=np.nan), "beyond"),
-        (lambda: line([1, 2]).sample(0, seed=0), "n: 0"),
+        (lambda: line([1, 2]).sample(0, seed=0), "n: 0 must be a whole number, at least 1"),
+        (lambda: line([1, 2]).sample(2.5, seed=0), "n: 2.5 must be a whole number"),
+        (lambda: line([1, 2]).sample("many", seed=0), "n: 'many' must be a whole number"),
+        (lambda: line("1 2 3"), "means: '1 2 3' is not an array of numbers; give an array, a list or a tensor"),
+        (lambda: line([[1, 2], [3, 4]]), r"means: shape \(2, 2\); must be numbers on a line"),
+        (lambda: GaussianMixture([[0, 1], [1]], 0.1), r"means: \[\[0, 1\], \[1\]\] is not an array of numbers"),
+        (lambda: GaussianMixture(None, 0.1), "means: None"),
+        (lambda: line([1, 2], "wide"), "sigma: 'wide'"),
+        (lambda: line([1, 2], weights={"a": 1}), "weights: {'a': 1}"),
+        (lambda: line([1, 2], beyond="far"), "beyond: 'far'"),
+        (lambda: line([1, 2], beyond=[6, 6]), "beyond"),
+        (lambda: line().label("here"), "samples: 'here'"),
+        (lambda: line().label(["1"] * 99), r"samples: \['1', .*\.\.\. is not"),
     ],
 )
 def test_bad_mixtures_are_refused(make, message):

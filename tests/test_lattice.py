@@ -46,6 +46,7 @@ def test_only_what_is_within_reach_counts_and_the_closer_segment_wins():
     )
 
 
-def test_a_lattice_needs_two_modes_along_a_side():
-    with pytest.raises(InputError, match="side: 1"):
-        LATTICES["grid"](1)
+@pytest.mark.parametrize("side", [1, 2.5, "five"])
+def test_a_lattice_needs_two_modes_along_a_side(side):
+    with pytest.raises(InputError, match=f"side: {side!r} must be a whole number, at least 2"):
+        LATTICES["grid"](side)

@@ -9,7 +9,7 @@ from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 
 from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser
 from intermode.errors import InputError
-from intermode.samplers import DDIM, Ancestral
+from intermode.samplers import DDIM, Ancestral, Sampler
 from intermode.schedules import CLEAN, cosine, from_diffusers, linear
 
 
@@ -164,6 +164,42 @@ def test_a_step_leaves_what_it_was_given_unchanged(schedule, modes):
     noise = Recorded((8, 1))
     kept = [(s, s.x_t.clone(), s.x0_hat.clone()) for s in Ancestral()(MixtureDenoiser(modes, schedule), noise(), noise)]
     assert all(torch.equal(s.x_t, x_t) and torch.equal(s.x0_hat, x0_hat) for s, x_t, x0_hat in kept)
+
+
+class Louder(Sampler):
+    steps = 7
+
+    def transition(self, schedule, t, u):
+        c_x, c_0, std = Ancestral().transition(schedule, t, u)
+        return c_x, c_0, 1.5 * std
+
+
+def test_an_own_sampler_needs_only_its_transition(schedule, modes):
+    """Its chain is Ancestral's, given noise 1.5 times as large."""
+    denoiser, noise = MixtureDenoiser(modes, schedule), Recorded((8, 1))
+    own = list(Louder()(denoiser, noise(), noise))
+    drawn = iter(noise.drawn)
+    scaled = Ancestral(steps=7)(denoiser, next(drawn), lambda: 1.5 * next(drawn))
+    for step, reference in zip(own, scaled, strict=True):
+        assert (step.t, step.index, step.steps, step.level) == (
+            reference.t,
+            reference.index,
+            reference.steps,
+            reference.level,
+        )
+        assert torch.allclose(step.x_next, reference.x_next, rtol=1e-12, atol=1e-12)
+
+
+def test_a_sampler_without_steps_visits_every_timestep_and_prints_its_settings(schedule):
+    class Scaled(Sampler):
+        def __init__(self, factor):
+            self.factor = factor
+
+    assert Scaled(2.0).timesteps(schedule) == tuple(range(39, -1, -1))
+    assert repr(Scaled(2.0)).endswith("Scaled(steps=None, factor=2.0)")
+    assert repr(Louder()) == "Louder(steps=7)"
+    with pytest.raises(NotImplementedError):
+        Scaled(2.0).transition(schedule, 1, 0)
 
 
 class Spy(Denoiser):

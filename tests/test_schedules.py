@@ -115,7 +115,7 @@ def test_respaced_without_steps_visits_every_timestep(schedule):
     assert schedule.respaced(None) == tuple(range(39, -1, -1))
 
 
-@pytest.mark.parametrize("steps", [0, 1, 41])
+@pytest.mark.parametrize("steps", [0, 1, 41, 7.0, "7"])
 def test_respaced_refuses_impossible_steps(schedule, steps):
     with pytest.raises(InputError, match=r"steps: .* 2\.\.40"):
         schedule.respaced(steps)
@@ -141,6 +141,13 @@ def test_respaced_refuses_impossible_steps(schedule, steps):
 def test_bad_schedules_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_schedule_is_made_of_lists_and_tensors_too():
+    made = [Schedule(of([0.9, 0.5]), of([0.1, 0.5])) for of in (list, np.array, torch.tensor)]
+    assert [schedule.level(1) for schedule in made] == [(0.5, 0.5)] * 3
+    with pytest.raises(InputError, match="signal: 'low' is not an array of numbers"):
+        Schedule("low", [0.1])
 
 
 def test_a_signal_that_float32_takes_for_zero_is_refused():

@@ -168,10 +168,10 @@ def outcome(
     visited = sampler.timesteps(schedule)
     moves = list(zip(visited, (*visited[1:], CLEAN), strict=True))
     steps = [sampler.transition(schedule, t, u) for t, u in moves]
-    if any(step.std <= 0 for step in steps[:-1]):
+    if any(std <= 0 for _, _, std in steps[:-1]):
         raise InputError("sampler: every step but the last must add noise; use ancestral sampling or eta > 0")
     # a grid must resolve the noise that made its density and the noise that will move it
-    noises = [1.0, *(step.std for step in steps[:-1])]
+    noises = [1.0, *(std for _, _, std in steps[:-1])]
     spacings = [min(a, b) / cells for a, b in zip(noises, [*noises[1:], noises[-1]], strict=True)]
     spacings[-1] /= FINAL_REFINEMENT[dimensions]
 

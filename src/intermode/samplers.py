@@ -15,7 +15,8 @@ and they differ in the three coefficients. With :math:`\alpha = a_t / a_u` and
   :math:`c_x = \sqrt{s_u^2 - \sigma^2} / s_t`, :math:`c_0 = a_u - c_x a_t`.
 
 The last step, to the clean data, adds no noise: :math:`x_{-1} = \hat x_0(x_0, 0)`.
-Whoever consumes the generator decides what to keep; the trajectory is never stored.
+Whoever consumes the generator decides what to keep; the trajectory is never stored. Another sampler is a subclass of
+:class:`Sampler` with a ``transition`` of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,40 +67,53 @@ class Transition(NamedTuple):
     std: float
 
 
-class Sampler(Protocol):
-    """What :mod:`intermode.sampling` and :mod:`intermode.exact` need of a sampler."""
+class Sampler:
+    """Base of all samplers: a subclass gives :meth:`transition`, and the reverse chain follows.
+
+    >>> class Louder(Sampler):
+    ...     def transition(self, schedule, t, u):
+    ...         c_x, c_0, std = Ancestral().transition(schedule, t, u)
+    ...         return c_x, c_0, 1.1 * std
+
+    Attributes:
+        steps: number of respaced steps; None visits every timestep.
+    """
+
+    steps: int | None = None
+
+    def transition(self, schedule: Schedule, t: int, u: int) -> tuple[float, float, float]:
+        """The coefficients (c_x, c_0, std) of the step from t to u (``CLEAN`` at the end)."""
+        raise NotImplementedError  # the contract; every subclass defines it
 
     def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
         """The timesteps visited, from the noisiest to the cleanest."""
+        return schedule.respaced(self.steps)
 
-    def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
-        """The coefficients of the step from t to u (``CLEAN`` at the end)."""
-
+    @torch.no_grad()
     def __call__(
         self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
     ) -> Iterator[Step]:
         """The steps from ``x_T`` (B, ...) to the clean sample, ``noise()`` giving each z."""
+        schedule = denoiser.schedule
+        visited = self.timesteps(schedule)
+        x_t = x_T
+        for index, (t, u) in enumerate(zip(visited, (*visited[1:], CLEAN), strict=True)):
+            x0_hat = denoiser(x_t, t, **condition)
+            c_x, c_0, std = self.transition(schedule, t, u)
+            x_next = torch.mul(x0_hat, c_0).add_(x_t, alpha=c_x)
+            if std > 0:
+                x_next.add_(noise(), alpha=std)
+            yield Step(index, t, x_t, x0_hat, x_next, len(visited), schedule.level(t))
+            x_t = x_next
 
-
-@torch.no_grad()
-def _reverse(
-    sampler: Sampler, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], condition: dict[str, Any]
-) -> Iterator[Step]:
-    schedule = denoiser.schedule
-    visited = sampler.timesteps(schedule)
-    x_t = x_T
-    for index, (t, u) in enumerate(zip(visited, (*visited[1:], CLEAN), strict=True)):
-        x0_hat = denoiser(x_t, t, **condition)
-        c_x, c_0, std = sampler.transition(schedule, t, u)
-        x_next = torch.mul(x0_hat, c_0).add_(x_t, alpha=c_x)
-        if std > 0:
-            x_next.add_(noise(), alpha=std)
-        yield Step(index, t, x_t, x0_hat, x_next, len(visited), schedule.level(t))
-        x_t = x_next
+    def __repr__(self) -> str:
+        """Of the settings alone: runs and their parts are recognised by it."""
+        settings = {"steps": self.steps} | vars(self)
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Sampler):
     """DDPM's ancestral sampling.
 
     Args:
@@ -117,9 +131,6 @@ class Ancestral:
         if self.variance not in ("large", "small"):
             raise InputError(f"variance: unknown {self.variance!r}; choose large or small")
 
-    def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
-        return schedule.respaced(self.steps)
-
     def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
         a_t, s_t = schedule.level(t)
         a_u, s_u = schedule.level(u)
@@ -129,14 +140,9 @@ class Ancestral:
         std = 0.0 if u == CLEAN else math.sqrt(variance)
         return Transition(alpha * s_u**2 / s_t**2, a_u * beta / s_t**2, std)
 
-    def __call__(
-        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
-    ) -> Iterator[Step]:
-        return _reverse(self, denoiser, x_T, noise, condition)
-
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(Sampler):
     """DDIM, deterministic at ``eta`` = 0 and with the posterior variance of DDPM at ``eta`` = 1.
 
     Args:
@@ -154,9 +160,6 @@ class DDIM:
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta: {self.eta} is outside 0..1")
 
-    def timesteps(self, schedule: Schedule) -> tuple[int, ...]:
-        return schedule.respaced(self.steps)
-
     def transition(self, schedule: Schedule, t: int, u: int) -> Transition:
         a_t, s_t = schedule.level(t)
         a_u, s_u = schedule.level(u)
@@ -164,8 +167,3 @@ class DDIM:
         variance = self.eta**2 * beta * s_u**2 / s_t**2
         c_x = math.sqrt(max(s_u**2 - variance, 0.0)) / s_t
         return Transition(c_x, a_u - c_x * a_t, math.sqrt(variance))
-
-    def __call__(
-        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
-    ) -> Iterator[Step]:
-        return _reverse(self, denoiser, x_T, noise, condition)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from intermode.errors import InputError
+from intermode.values import as_numbers
 
 __all__ = ["CLEAN", "Schedule", "cosine", "from_config", "from_diffusers", "linear"]
 
@@ -50,6 +52,8 @@ class Schedule:
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("signal", "noise"):
+            object.__setattr__(self, name, as_numbers(name, getattr(self, name)))
         if len(self.signal) < 2:
             raise InputError(f"timesteps: {len(self.signal)} is too few; a schedule needs at least 2")
         if self.signal.shape != self.noise.shape or self.signal.ndim != 1:
@@ -113,8 +117,8 @@ class Schedule:
         total = len(self)
         if steps is None:
             return tuple(range(total - 1, -1, -1))
-        if not 2 <= steps <= total:
-            raise InputError(f"steps: {steps} is outside 2..{total}, the timesteps of the schedule")
+        if not isinstance(steps, Integral) or not 2 <= steps <= total:
+            raise InputError(f"steps: {steps!r} is outside 2..{total}, the timesteps of the schedule")
         return tuple(int(t) for t in np.linspace(0, total - 1, steps).round()[::-1])
 
 

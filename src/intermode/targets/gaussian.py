@@ -23,17 +23,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from intermode.errors import InputError
 from intermode.noise import draws
 from intermode.targets import Labels
+from intermode.values import as_numbers, as_whole
 
 __all__ = ["GaussianMixture", "MixtureLabels", "line"]
 
@@ -59,37 +61,74 @@ class MixtureLabels(Labels):
     between: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class GaussianMixture:
     """A mixture of K isotropic Gaussians in d dimensions.
 
+    Arrays, lists, tensors and single numbers are taken; the attributes are float64 arrays. Two mixtures of the same
+    numbers are equal.
+
     Args:
-        means: (K, d) float64.
-        sigma: (K,) float64, standard deviation of each component.
-        weights: (K,) float64, summing to 1.
+        means: (K, d); (K,) is a mixture on a line, a single number its only mode.
+        sigma: (K,) standard deviation of each component, or one for all.
+        weights: (K,) summing to 1; None weighs all alike.
         beyond: k, a sample farther than kσ from every mode is a hallucination.
 
     Raises:
-        InputError: shapes that do not fit, σ <= 0, weights that are negative or do not sum to 1, k <= 0.
+        InputError: no numbers, shapes that do not fit, σ <= 0, weights that are negative or do not sum to 1, k <= 0.
     """
 
     means: np.ndarray
     sigma: np.ndarray
     weights: np.ndarray
-    beyond: float = 6.0
+    beyond: float
 
-    def __post_init__(self) -> None:
-        if self.means.ndim != 2 or len(self.means) == 0 or not np.isfinite(self.means).all():
+    def __init__(
+        self, means: ArrayLike | Tensor, sigma: ArrayLike | Tensor, weights: Any = None, beyond: float = 6.0
+    ) -> None:
+        centres, widths = as_numbers("means", means), as_numbers("sigma", sigma)
+        if centres.ndim < 2:
+            centres = centres.reshape(-1, 1)
+        if centres.ndim != 2 or centres.size == 0 or not np.isfinite(centres).all():
             raise InputError("means: must be finite numbers of shape (modes, dimensions), at least one mode")
-        modes = len(self.means)
-        if self.sigma.shape != (modes,) or not ((self.sigma > 0) & np.isfinite(self.sigma)).all():
+        modes = len(centres)
+        if widths.shape == ():
+            widths = np.full(modes, widths)
+        if widths.shape != (modes,) or not ((widths > 0) & np.isfinite(widths)).all():
             raise InputError("sigma: must be > 0, one value for all modes or one for each")
-        if self.weights.shape != (modes,) or not (self.weights >= 0).all():
+        shares = np.full(modes, 1 / modes) if weights is None else as_numbers("weights", weights)
+        if shares.shape != (modes,) or not (shares >= 0).all():
             raise InputError(f"weights: must be {modes} numbers >= 0, one for each mode")
-        if abs(self.weights.sum() - 1) > 1e-9:
-            raise InputError(f"weights: sum to {self.weights.sum():g}; they must sum to 1")
-        if not self.beyond > 0:
-            raise InputError(f"beyond: {self.beyond} must be > 0 (in units of sigma)")
+        if abs(shares.sum() - 1) > 1e-6:
+            raise InputError(f"weights: sum to {shares.sum():g}; they must sum to 1")
+        if abs(shares.sum() - 1) > 1e-9:
+            shares /= shares.sum()  # float32 gives no better
+        radius = as_numbers("beyond", beyond)
+        if radius.shape != () or not radius > 0:
+            raise InputError(f"beyond: {beyond} must be a number > 0 (in units of sigma)")
+        for name, value in (("means", centres), ("sigma", widths), ("weights", shares), ("beyond", float(radius))):
+            object.__setattr__(self, name, value)
+
+    def _key(self) -> tuple[Any, ...]:
+        arrays = (self.means, self.sigma, self.weights)
+        return self.means.shape, *((array + 0.0).tobytes() for array in arrays), self.beyond  # -0.0 becomes 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, GaussianMixture) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        modes, dimensions = self.means.shape
+        if self.means.size > 12:
+            widths = " to ".join(f"{width:.3g}" for width in sorted({self.sigma.min(), self.sigma.max()}))
+            return f"<GaussianMixture of {modes} modes in {dimensions}-D, sigma {widths}, beyond {self.beyond:g}>"
+        alike = np.ptp(self.sigma) == 0
+        parts = [repr(self.means.tolist()), repr(float(self.sigma[0]) if alike else self.sigma.tolist())]
+        if (self.weights != 1 / modes).any():
+            parts.append(repr(self.weights.tolist()))
+        return f"GaussianMixture({', '.join(parts)}, beyond={self.beyond!r})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,8 +141,7 @@ class GaussianMixture:
         Raises:
             InputError: n < 1.
         """
-        if n < 1:
-            raise InputError(f"n: {n} samples asked for; must be at least 1")
+        n = as_whole("n", n, 1)
         blocks = []
         for block in range(math.ceil(n / SAMPLE_BLOCK)):
             rng = draws(seed, "data", block)
@@ -117,6 +155,16 @@ class GaussianMixture:
         sigma = np.sqrt((signal * self.sigma) ** 2 + noise**2)
         return GaussianMixture(signal * self.means, sigma, self.weights, self.beyond)
 
+    def _rows(self, x: Any) -> Any:
+        """An array or tensor as (n, d)."""
+        rows = x.reshape(-1, 1) if x.ndim < 2 and self.shape == (1,) else x
+        if rows.ndim != 2 or tuple(rows.shape[1:]) != self.shape:
+            raise InputError(f"samples: shape {tuple(x.shape)} does not fit; must be (n, {self.shape[0]})")
+        return rows
+
+    def _tensor(self, x: ArrayLike | Tensor) -> Tensor:
+        return self._rows(x) if isinstance(x, Tensor) else torch.from_numpy(self._rows(as_numbers("samples", x)))
+
     def _log_components(self, x: Tensor, signal: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
         """Log of the K weighted densities of x_t at x (B, K), with (K, d) means and (K,) variances."""
         means = torch.as_tensor(signal * self.means, dtype=x.dtype, device=x.device)
@@ -126,18 +174,20 @@ class GaussianMixture:
         normal = -0.5 * (square / variance + x.shape[1] * torch.log(2 * math.pi * variance))
         return torch.log(weights) + normal, means, variance
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(B,) log density at x (B, d), in the dtype of x."""
-        return torch.logsumexp(self._log_components(x, 1.0, 0.0)[0], dim=1)
+    def log_prob(self, x: ArrayLike | Tensor) -> Tensor:
+        """(B,) log density at x (B, d), in the dtype of a tensor x."""
+        return torch.logsumexp(self._log_components(self._tensor(x), 1.0, 0.0)[0], dim=1)
 
-    def score(self, x: Tensor) -> Tensor:
+    def score(self, x: ArrayLike | Tensor) -> Tensor:
         """(B, d) gradient of the log density at x (B, d); of x_t: ``noised(a, s).score(x)``."""
+        x = self._tensor(x)
         log_components, means, variance = self._log_components(x, 1.0, 0.0)
         weighted = torch.softmax(log_components, dim=1) / variance
         return weighted @ means - weighted.sum(1, keepdim=True) * x
 
-    def posterior_mean(self, x_t: Tensor, signal: float, noise: float) -> Tensor:
+    def posterior_mean(self, x_t: ArrayLike | Tensor, signal: float, noise: float) -> Tensor:
         """(B, d) E[x_0 | x_t] for x_t = signal * x_0 + noise * eps; the ideal x0_hat."""
+        x_t = self._tensor(x_t)
         log_components, _, variance = self._log_components(x_t, signal, noise)
         responsibility = torch.softmax(log_components, dim=1)
         means = torch.as_tensor(self.means, dtype=x_t.dtype, device=x_t.device)
@@ -146,8 +196,9 @@ class GaussianMixture:
         centre = responsibility @ (means * (1 - pull * signal)[:, None])
         return centre + (responsibility @ pull)[:, None] * x_t
 
-    def posterior_covariance(self, x_t: Tensor, signal: float, noise: float) -> Tensor:
+    def posterior_covariance(self, x_t: ArrayLike | Tensor, signal: float, noise: float) -> Tensor:
         """(B, d, d) Cov[x_0 | x_t]: the spread within the modes and, between them, of where each would put x_0."""
+        x_t = self._tensor(x_t)
         log_components, scaled, variance = self._log_components(x_t, signal, noise)
         responsibility = torch.softmax(log_components, dim=1)
         sigma = torch.as_tensor(self.sigma, dtype=x_t.dtype, device=x_t.device)
@@ -187,15 +238,13 @@ class GaussianMixture:
             open_rows = open_rows[~hit]
         return found
 
-    def label(self, x: Tensor | np.ndarray) -> MixtureLabels:
-        """Labels of samples (n, d); a sample that is not finite is hallucinated, by the rule ``diverged``.
+    def label(self, x: ArrayLike | Tensor) -> MixtureLabels:
+        """Labels of samples (n, d), on a line also (n,); one that is not finite is hallucinated, rule ``diverged``.
 
         Raises:
-            InputError: samples of another width.
+            InputError: samples of another width, or no numbers.
         """
-        points = np.asarray(x, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1:] != self.shape:
-            raise InputError(f"samples: shape {points.shape} does not fit; must be (n, {self.shape[0]})")
+        points = self._rows(as_numbers("samples", x))
         n = len(points)
         nearest = np.empty(n, dtype=int)
         distance = np.empty(n)
@@ -220,19 +269,18 @@ class GaussianMixture:
 
 
 def line(
-    means: Sequence[float],
-    sigma: float | Sequence[float] = 0.05,
-    weights: Sequence[float] | None = None,
+    means: ArrayLike | Tensor = (1, 2, 3),
+    sigma: ArrayLike | Tensor = 0.05,
+    weights: ArrayLike | Tensor | None = None,
     *,
     beyond: float = 6.0,
 ) -> GaussianMixture:
     """The paper's 1-D mixtures (section 4.1): modes at ``means``, equal weights unless given.
 
     Raises:
-        InputError: see :class:`GaussianMixture`.
+        InputError: means that are not on a line; and see :class:`GaussianMixture`.
     """
-    centres = np.asarray(means, dtype=np.float64).reshape(-1, 1)
-    modes = len(centres)
-    widths = np.full(modes, sigma) if np.ndim(sigma) == 0 else np.asarray(sigma, dtype=np.float64)
-    shares = np.full(modes, 1 / max(modes, 1)) if weights is None else np.asarray(weights, dtype=np.float64)
-    return GaussianMixture(centres, widths, shares, beyond)
+    centres = as_numbers("means", means)
+    if centres.size != max(centres.shape, default=1):
+        raise InputError(f"means: shape {centres.shape}; must be numbers on a line")
+    return GaussianMixture(centres.reshape(-1, 1), sigma, weights, beyond)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from intermode.errors import InputError
 from intermode.targets.gaussian import GaussianMixture
+from intermode.values import as_whole
 
 __all__ = ["LATTICES", "diamond", "grid", "near_neighbours", "neighbours"]
 
@@ -21,14 +21,12 @@ STEP, SIGMA = 2.0, 0.05
 
 
 def _lattice(angle: float, side: int, beyond: float) -> GaussianMixture:
-    if side < 2:
-        raise InputError(f"side: {side} modes along a side; must be at least 2")
+    side = as_whole("side", side, 2)
     axis = STEP * (np.arange(side) - (side - 1) / 2)
     modes = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     scale = math.sqrt(SIGMA**2 + np.mean(axis**2))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    count = len(modes)
-    return GaussianMixture(modes @ turn.T / scale, np.full(count, SIGMA / scale), np.full(count, 1 / count), beyond)
+    return GaussianMixture(modes @ turn.T / scale, SIGMA / scale, beyond=beyond)
 
 
 def grid(side: int = 5, *, beyond: float = 6.0) -> GaussianMixture:

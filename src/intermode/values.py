@@ -1,0 +1,43 @@
+"""Numbers as a user has them: an array, a list, a tensor or a single number."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from intermode.errors import InputError
+
+__all__ = ["as_numbers", "as_whole"]
+
+
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """A float64 array of its own of whatever holds numbers, on any device; a single number has the shape ().
+
+    Raises:
+        InputError: what holds no numbers, or rows of several lengths.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().double().numpy()
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # rows of several lengths
+        array = np.array(None)
+    if array.dtype.kind not in "iuf":
+        text = repr(value)
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise InputError(f"{name}: {shown} is not an array of numbers; give an array, a list or a tensor")
+    return array.astype(np.float64)
+
+
+def as_whole(name: str, value: Any, least: int) -> int:
+    """A whole number, at least ``least``.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}: {value!r} must be a whole number, at least {least}")
+    return int(value)
