@@ -1,5 +1,11 @@
 """The U-Net on patches: what it is made of, and that diffusers knows it."""
 
+import json
+import os
+import pickle
+import subprocess
+import sys
+
 import pytest
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
@@ -8,7 +14,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors
-from intermode.models import load_model, save_model
+from intermode.models import SHIPPED, load_model, save_model
 from intermode.networks import build
 from intermode.schedules import cosine, linear
 
@@ -104,6 +110,47 @@ def test_a_saved_model_is_a_diffusers_pipeline(tmp_path, network, schedule, pred
     assert loaded.shape == other.shape == (1, 16, 16)
     pipe.set_progress_bar_config(disable=True)
     assert pipe(batch_size=2, num_inference_steps=5, output_type="np").images.shape == (2, 16, 16, 1)
+
+
+OPEN_IN_DIFFUSERS = """
+import sys
+from diffusers import DDPMPipeline
+
+try:
+    DDPMPipeline.from_pretrained(sys.argv[1])
+except ValueError as error:
+    print(error)
+import intermode
+
+assert "intermode.networks" not in sys.modules
+pipe = DDPMPipeline.from_pretrained(sys.argv[1])
+print(type(pipe.unet).__name__, pipe.unet.shape)
+"""
+
+
+def test_diffusers_opens_a_shipped_model_once_intermode_is_imported():
+    command = [sys.executable, "-c", OPEN_IN_DIFFUSERS, str(SHIPPED / "shapes")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True
+    )
+    without, with_it = done.stdout.strip().splitlines()
+    assert "import intermode before calling `from_pretrained`" in without
+    assert with_it == "PatchUNet2DModel (1, 64, 64)"
+
+
+def test_a_folder_written_under_the_modules_name_is_read_too(tmp_path, network):
+    save_model(tmp_path, NetworkDenoiser(network, cosine(30), "v"), {})
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["unet"] == ["intermode", "PatchUNet2DModel"]
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({**index, "unet": ["intermode.networks.unet", index["unet"][1]]})
+    )
+    x = image()
+    with torch.no_grad():
+        expected = network(x, torch.tensor(4)).sample
+        assert torch.equal(DDPMPipeline.from_pretrained(tmp_path).unet(x, torch.tensor(4)).sample, expected)
+        assert torch.equal(load_model(tmp_path).network(x, torch.tensor(4)).sample, expected)
+        assert torch.equal(pickle.loads(pickle.dumps(network))(x, torch.tensor(4)).sample, expected)
 
 
 def test_half_precision_is_half_the_size_and_read_as_float32(tmp_path, network):

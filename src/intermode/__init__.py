@@ -41,6 +41,10 @@ _HOME = {
     "sampling": ("Plan", "score"),
     "integrations.watching": ("watch",),
     "networks": ("build",),
+    "networks.unet": (
+        "ModelMixin",
+        "PatchUNet2DModel",
+    ),  # not public: where diffusers looks for the network of a folder
     "resample": ("generate_kept",),
     "samplers": ("DDIM", "Ancestral", "Step"),
     "schedules": ("Schedule", "cosine", "linear"),

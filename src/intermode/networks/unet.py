@@ -7,7 +7,8 @@ Unshuffling by p folds each p×p patch into channels (Shi et al. 2016): (C, H, W
 lost, and a convolution costs p² less. With p = 4 a 64×64 image is a 16×16 one of 16 channels, which makes training
 affordable on a CPU; p = 1 is `diffusers`' ``UNet2DModel`` and nothing else.
 
-The class is a `diffusers` model: a ``DDPMPipeline`` holds it, saves it and loads it again.
+The class is a `diffusers` model: a ``DDPMPipeline`` holds it, saves it and loads it again, once ``intermode`` has been
+imported, for `diffusers` runs no other library's code unasked.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
     Raises:
         InputError: a size that patches and halvings do not divide, or channels that are no multiple of 32.
     """
+
+    # the name that a pipeline's folder gives it: `diffusers` looks there for the class, and for ModelMixin
+    __module__ = "intermode"
 
     @register_to_config
     def __init__(
