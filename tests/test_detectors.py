@@ -6,8 +6,13 @@ import torch
 from torch import nn
 
 from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
+from intermode.detect import describe
+from intermode.detect.hal import Hal, HalRenoise
+from intermode.detect.knn import KNN
+from intermode.detect.lid import LID
 from intermode.detect.posterior_variance import vector_jacobian
-from intermode.detect.registry import DEFAULT, DETECTORS, Setting, make
+from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, make, resolve
+from intermode.detect.window import SNR, Fraction, Window, as_window
 from intermode.errors import InputError
 from intermode.sampling import score
 from intermode.schedules import cosine, linear
@@ -175,18 +180,162 @@ def test_the_registrys_settings_fit_every_length_of_schedule(shape, timesteps):
     assert make("lid", Setting((1, 8, 8))).timesteps == (100, 200)
 
 
-def test_the_default_detector_needs_no_data_and_looks_at_finished_samples(network):
+def test_the_default_of_finished_samples_needs_no_data_and_that_of_a_chain_costs_nothing():
     for shape in ((1,), (7,), (1, 8, 8)):
-        detector = make(DEFAULT, Setting(shape))
-        assert not hasattr(detector, "fit")
-        assert not hasattr(detector, "update")
+        finished, made = (make(DEFAULTS[where], Setting(shape), where) for where in ("finished", "chain"))
+        assert not hasattr(finished, "fit")
+        assert not hasattr(finished, "update")
+        assert made.nfe == 0
 
 
 def test_unknown_names_and_an_oracle_without_a_target_are_refused():
-    with pytest.raises(InputError, match=r"unknown 'lod'; choose from hal, .*lid"):
+    with pytest.raises(InputError, match=r"unknown 'lod'; did you mean lid\? \(choose from hal, .*realism"):
         make("lod", Setting((1,)))
+    with pytest.raises(InputError, match=r"unknown 'zzzz'; \(?choose from hal, "):
+        make("zzzz", Setting((1,)))
     with pytest.raises(InputError, match="target"):
         make("oracle", Setting((1,)))
+
+
+# what is asked for
+
+
+def test_detectors_are_objects_names_or_sequences_of_both():
+    own = Hal(0, 5, name="own")
+    for asked in ("hal", ["hal"], ("hal",), [own, "lid"], own):
+        found = resolve(asked, Setting((1,)))
+        listed = asked if isinstance(asked, list | tuple) else [asked]
+        assert [d.name for d in found] == [one if isinstance(one, str) else one.name for one in listed]
+    assert resolve([own, "lid"], Setting((1,)))[0] is own
+    assert resolve([], Setting((1,))) == []
+
+
+def test_hal_of_finished_samples_is_that_of_samples_noised_again(network):
+    (finished,) = resolve("hal", Setting(network.shape), "finished")
+    (made,) = resolve("hal", Setting(network.shape), "chain")
+    assert isinstance(finished, HalRenoise)
+    assert finished.name == made.name == "hal"
+    assert "noised again" in describe(finished)
+    x = data(5, network.shape, 1)
+    by_name, own = (score(d, network, x, chunk=5) for d in (finished, make("hal-renoise", Setting(network.shape))))
+    assert np.array_equal(by_name, own)
+
+
+def test_what_cannot_be_done_says_what_can():
+    with pytest.raises(InputError, match=r"^hal-renoise: scores finished images; use score$"):
+        resolve(["hal", HalRenoise()], Setting((1,)), "chain")
+    with pytest.raises(InputError, match=r"^hal: watches samples while they are made; .*HalRenoise scores finished"):
+        resolve(Hal(0, 10), Setting((1,)), "finished")
+    with pytest.raises(InputError, match="names hal, hal repeat"):
+        resolve(["hal", Hal()], Setting((1,)))
+    with pytest.raises(InputError, match="window: is of no use to knn"):
+        resolve("knn", Setting((1,), window=(0, 5)))
+    with pytest.raises(InputError, match="count: is of no use to hal;"):
+        resolve("hal", Setting((1,), count=5))
+    with pytest.raises(InputError, match="detector: dict has no name, check"):
+        resolve({}, Setting((1,)))
+
+
+FOREIGN = """
+import torch
+
+class Size:
+    name, nfe = "size", 0
+
+    def check(self, schedule):
+        pass
+
+    def __call__(self, denoiser, x, noise, **condition):
+        return x.flatten(1).double().norm(dim=1)
+
+class Lacking:
+    name = "lacking"
+
+class Asking(Size):
+    def __init__(self, power):
+        pass
+
+ready = Size()
+"""
+
+
+def test_foreign_detectors_are_imported_from_where_one_works(network, tmp_path, monkeypatch):
+    (tmp_path / "their_module.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path)
+    x = data(5, network.shape, 1)
+    for name in ("their_module:Size", "their_module:ready"):
+        (found,) = resolve(name, Setting(network.shape), "finished")
+        assert np.allclose(score(found, network, x), x.flatten(1).norm(dim=1))
+    for name, message in (
+        ("their_modul:Size", "cannot import their_modul"),
+        ("their_module:Siz", "has no Siz; did you mean Size"),
+        ("their_module:Lacking", "has no check, __call__"),
+        ("their_module:Asking", "cannot be made without arguments"),
+    ):
+        with pytest.raises(InputError, match=message):
+            resolve(name, Setting(network.shape))
+
+
+# windows
+
+
+LOOKING = [name for name in DETECTORS if name not in ("hal", "knn", "realism", "random", "oracle")]
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_window_is_the_timesteps_spread_over_it(network, name):
+    """A pair, the window of it, and the same range of signal-to-noise ratios: one score."""
+    schedule, shape = network.schedule, network.shape
+    ratio = schedule.alpha_bar / (1 - schedule.alpha_bar)
+    found = {}
+    for kind, window in (
+        ("pair", (20, 90)),
+        ("window", Window(20, 90)),
+        ("snr", SNR(ratio[90] * 0.999, ratio[20] * 1.001)),
+        ("fraction", Fraction(1 - 91 / 1000, 1 - 20 / 1000)),
+    ):
+        detector = make(name, Setting(shape, Centre(), window=window, count=3))
+        assert detector.at(schedule) == (20, 55, 90)
+        if hasattr(detector, "fit"):
+            detector.fit(network, data(120, shape, 7), seed=3)
+        network.network.rows = network.network.backwards = 0
+        found[kind] = score(detector, network, data(4, shape, 1), seed=4, chunk=4)
+        assert network.network.rows / 4 + 2 * network.network.backwards / 4 == detector.nfe
+        assert str(detector.window) in describe(detector)
+    assert all(np.array_equal(scores, found["pair"]) for scores in found.values())
+
+
+def test_a_window_holds_what_is_asked_of_it_or_refuses():
+    assert LID(window=(4, 5)).at(linear()) == (4, 5)  # two where three are usual
+    assert HalRenoise(window=(3, 8), count=2).timesteps == (3, 8)
+    assert LID(window=SNR(0.01, 100)).nfe == 32
+    ratio = linear().alpha_bar / (1 - linear().alpha_bar)
+    narrow = SNR(ratio[11] * 0.999, ratio[10] * 1.001)
+    assert LID(window=narrow, count=2).at(linear()) == (10, 11)
+    for make_one, message in (
+        (lambda: LID((1, 2), window=(1, 2)), "window: timesteps are given too"),
+        (lambda: LID(count=3), "count: .*give window too"),
+        (lambda: LID(window=(4, 5), count=3), r"count: 3 is outside 1\.\.2"),
+        (lambda: LID(window=(4, 5), count=0), r"count: 0 is outside 1\.\.2"),
+        (lambda: HalRenoise(window=SNR(0.1, 1), count=1), "count: 1 is under 2"),
+        (lambda: LID(window=narrow).check(linear()), "count: 3 timesteps are asked of SNR .*, which holds 2"),
+        (lambda: LID(window=(990, 1000)).check(linear()), r"window: 990\.\.1000 is not inside 0\.\.999"),
+        (lambda: LID((1000,)).check(linear()), r"timesteps: 1000 is not inside 0\.\.999"),
+        (lambda: LID(()), "timesteps: none"),
+        (lambda: LID((1, 1)), "timesteps: 1, 1; must be distinct"),
+        (lambda: make("lmi", Setting((1,))).__class__(), "timesteps: give some, or a window"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_one()
+
+
+def test_windows_are_pairs_or_windows():
+    assert as_window((3, 8)) == as_window([np.int64(3), 8]) == as_window(Window(3, 8)) == Window(3, 8)
+    assert as_window(SNR(0.1, 1)) == SNR(0.1, 1)
+    assert describe(Hal(window=(100, 700))) == describe(Hal(100, 700)) == "hal 100..700"
+    for bad in ("ab", (0.1, 0.9), (1, 2, 3), 5, None, KNN()):
+        with pytest.raises(InputError, match=r"window: .* is none; give a pair of timesteps \(low, high\), SNR"):
+            as_window(bad)
 
 
 # larger is more suspect

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window
+from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window, as_window, spread
 from intermode.errors import InputError
 from intermode.samplers import Step
 from intermode.schedules import Schedule
@@ -29,6 +29,7 @@ __all__ = [
     "BACKWARD_NFE",
     "IMAGE_WINDOW",
     "SNR",
+    "AtTimesteps",
     "Detector",
     "Features",
     "FittedDetector",
@@ -39,8 +40,6 @@ __all__ = [
     "TrajectoryDetector",
     "Window",
     "as_scores",
-    "check_timesteps",
-    "chosen_timesteps",
     "describe",
     "fit_batches",
     "flat",
@@ -106,13 +105,13 @@ def watches(detector: Detector) -> TypeIs[TrajectoryDetector]:
 
 def describe(detector: Detector) -> str:
     """The settings of a detector in words: what tells it from others of its kind, for the record of a run."""
-    if watches(detector):
-        return detector.description
+    told: Any = getattr(detector, "description", None)
+    if told is not None:
+        return str(told)
     public = {name: v for name, v in vars(detector).items() if not name.startswith("_") and name != "name"}
-    window: Any = public.get("window")
-    shown = {name: v for name, v in public.items() if isinstance(v, int | float | tuple | str)}
+    shown = {name: v for name, v in public.items() if isinstance(v, int | float | tuple | str) and v != ()}
     words = [f"{name} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in shown.items()]
-    return ", ".join([*([f"t = {window.low}..{window.high}"] if window else []), *words])
+    return ", ".join([*(detector.within if isinstance(detector, AtTimesteps) else ()), *words])
 
 
 class FittedDetector(SampleDetector, Protocol):
@@ -142,25 +141,93 @@ def fit_batches(data: Tensor, least: int) -> tuple[Tensor, ...]:
 
 def refuse_unfitted(name: str) -> InputError:
     """The error of a detector that was asked before it saw training data."""
-    return InputError(f"{name}: must be fitted on training data first")
+    return InputError(f"{name}: must be fitted on training data first; give some as fit")
 
 
-def chosen_timesteps(timesteps: Sequence[int]) -> tuple[int, ...]:
-    """The timesteps that a detector evaluates at, as it keeps them.
+class AtTimesteps:
+    """What the detectors share that ask the denoiser at some timesteps.
 
-    Raises:
-        InputError: none, one below 0, or one that comes twice.
+    Attributes:
+        timesteps: where, if a schedule need not tell: those given, or those spread over a window of timesteps.
+        window: over which they are spread, if they are not given.
+        count: how many there are.
     """
-    chosen = tuple(int(t) for t in timesteps)
-    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise InputError(f"timesteps: {', '.join(map(str, chosen)) or 'none'}; must be distinct and at least 0")
-    return chosen
 
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None,
+        window: Any,
+        count: int | None,
+        *,
+        default: Sequence[int] | None = None,
+        usual: int = 10,
+        least: int = 1,
+    ) -> None:
+        """Takes note of where.
 
-def check_timesteps(timesteps: Sequence[int], schedule: Schedule) -> None:
-    """Raise InputError unless the schedule has all of them."""
-    if max(timesteps) >= len(schedule):
-        raise InputError(f"timesteps: {max(timesteps)} is not inside 0..{len(schedule) - 1}, the schedule's")
+        Args:
+            timesteps: given; ``default`` unless there is a window.
+            window: see :func:`intermode.detect.window.as_window`.
+            count: timesteps spread over the window; unless given as many as ``default`` has, or ``usual``, or as many
+                as there are.
+            least: fewer are refused.
+
+        Raises:
+            InputError: no timesteps, too few, one below 0, one that comes twice, or a window beside them.
+        """
+        self.timesteps: tuple[int, ...] = ()
+        self.window: StepWindow | None = None
+        if window is None:
+            if count is not None:
+                raise InputError("count: timesteps are spread over a window; give window too")
+            if timesteps is None and default is None:
+                raise InputError("timesteps: give some, or a window")
+            self.timesteps = tuple(int(t) for t in (timesteps if timesteps is not None else default or ()))
+            self._count = len(self.timesteps)
+            if min(self.timesteps, default=-1) < 0 or len(set(self.timesteps)) < self._count:
+                listed = ", ".join(map(str, self.timesteps)) or "none"
+                raise InputError(f"timesteps: {listed}; must be distinct and at least 0")
+            if self._count < least:
+                raise InputError(f"timesteps: {self._count} is too few; must be at least {least}")
+            return
+        if timesteps is not None:
+            raise InputError("window: timesteps are given too; choose one of them")
+        self.window = as_window(window)
+        held = self.window.high - self.window.low + 1 if isinstance(self.window, Window) else None
+        wanted = usual if default is None else len(default)
+        self._count = min(wanted, held or wanted) if count is None else count
+        if self._count < least or (held is not None and self._count > held):
+            allowed = f"outside {least}..{held}, the timesteps of the window" if held else f"under {least}"
+            raise InputError(f"count: {self._count} is {allowed}")
+        if held:
+            self.timesteps = spread(self.window, None, self._count)
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The window in words, if there is one."""
+        if self.window is None:
+            return ()
+        return (f"t = {self.window}" if self.timesteps else f"{self.count} timesteps of {self.window}",)
+
+    def at(self, schedule: Schedule) -> tuple[int, ...]:
+        """The timesteps of this schedule.
+
+        Raises:
+            InputError: the schedule does not have all of them.
+        """
+        if self.window is not None:
+            return spread(self.window, schedule, self.count)
+        if max(self.timesteps) >= len(schedule):
+            raise InputError(f"timesteps: {max(self.timesteps)} is not inside 0..{len(schedule) - 1}, the schedule's")
+        return self.timesteps
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise InputError if this schedule does not have the timesteps."""
+        self.at(schedule)
 
 
 def as_scores(score: Tensor, x: Tensor) -> Tensor:

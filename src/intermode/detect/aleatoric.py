@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import AtTimesteps, StepWindow, as_scores
 from intermode.errors import InputError
-from intermode.schedules import Schedule
 
 __all__ = ["Aleatoric"]
 
 
-class Aleatoric:
+class Aleatoric(AtTimesteps):
     """Mean square change of eps_hat over re-noisings of x0_hat, mean over dimensions and timesteps.
 
     Args:
-        timesteps: to which the sample is noised.
+        timesteps: to which the sample is noised; 1 to 10 unless given.
         noises: M, re-noisings of each prediction.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: no timesteps, one below 0, or no noises.
@@ -40,23 +40,28 @@ class Aleatoric:
 
     name = "aleatoric"
 
-    def __init__(self, timesteps: Sequence[int] = tuple(range(1, 11)), noises: int = 5) -> None:
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        noises: int = 5,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, default=range(1, 11))
         if noises < 1:
             raise InputError(f"noises: {noises} must be at least 1")
-        self.timesteps, self.noises = chosen_timesteps(timesteps), noises
+        self.noises = noises
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps) * (1 + self.noises)
-
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        return self.count * (1 + self.noises)
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         schedule = denoiser.schedule
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for t in self.timesteps:
+        for t in self.at(schedule):
             a, s = schedule.level(t)
             x_t = schedule.add_noise(x, noise(), t)
             x0_hat = denoiser(x_t, t, **condition)
@@ -64,4 +69,4 @@ class Aleatoric:
             for _ in range(self.noises):
                 change = denoiser.eps(schedule.add_noise(x0_hat, noise(), t), t, **condition) - eps_hat
                 total += change.to(torch.float64).square().flatten(1).mean(1)
-        return as_scores(total / (self.noises * len(self.timesteps)), x)
+        return as_scores(total / (self.noises * self.count), x)

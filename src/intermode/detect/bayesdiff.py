@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps, refuse_unfitted
+from intermode.detect import AtTimesteps, StepWindow, as_scores, refuse_unfitted
 from intermode.detect.laplace import LastLayerLaplace
 from intermode.errors import InputError
 from intermode.ode import encode
@@ -35,13 +35,14 @@ from intermode.schedules import CLEAN, Schedule
 __all__ = ["BayesDiff"]
 
 
-class BayesDiff:
+class BayesDiff(AtTimesteps):
     """Sum over dimensions of the variance that the weights' uncertainty leaves in the sample; to be fitted.
 
     Args:
         timesteps: of the chain, rising.
         probes: S, draws of x_t at each timestep but the first.
         prior_precision: of the last layer's weights.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: fewer than two timesteps or probes.
@@ -49,23 +50,32 @@ class BayesDiff:
 
     name = "bayesdiff"
 
-    def __init__(self, timesteps: Sequence[int], probes: int = 10, prior_precision: float = 1.0) -> None:
-        self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
-        if len(self.timesteps) < 2 or probes < 2:
-            raise InputError(f"timesteps and probes: {len(self.timesteps)} and {probes} must be at least 2")
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        probes: int = 10,
+        prior_precision: float = 1.0,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, least=2)
+        self.timesteps = tuple(sorted(self.timesteps))
+        if probes < 2:
+            raise InputError(f"probes: {probes} must be at least 2")
         self.probes, self.prior_precision = probes, prior_precision
         self._laplace: LastLayerLaplace | None = None
 
     @property
     def nfe(self) -> int:
-        return 2 * len(self.timesteps) - 1 + (len(self.timesteps) - 1) * self.probes
+        return 2 * self.count - 1 + (self.count - 1) * self.probes
 
     def fit(self, denoiser: Denoiser, data: Tensor, *, seed: int = 0, **condition: Any) -> None:
         """The posterior of the last layer's weights from training data (n, ...)."""
         self._laplace = LastLayerLaplace(denoiser, data, prior_precision=self.prior_precision, seed=seed, **condition)
 
     def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        super().check(schedule)
         if self._laplace is None:
             raise refuse_unfitted(self.name)
 
@@ -73,10 +83,11 @@ class BayesDiff:
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         if self._laplace is None:
             raise refuse_unfitted(self.name)
-        mean = encode(denoiser, x, self.timesteps, **condition)
+        timesteps = self.at(denoiser.schedule)
+        mean = encode(denoiser, x, timesteps, **condition)
         variance = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
         covariance = torch.zeros_like(variance)
-        falling = self.timesteps[::-1]
+        falling = timesteps[::-1]
         for t, u in zip(falling, (*falling[1:], CLEAN), strict=True):
             eps, eps_variance = self._laplace.eps_moments(mean, t, **condition)
             if t != falling[0]:  # there x_t is known

@@ -24,19 +24,19 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import BACKWARD_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import BACKWARD_NFE, AtTimesteps, StepWindow, as_scores
 from intermode.errors import InputError
-from intermode.schedules import Schedule
 
 __all__ = ["Curvature"]
 
 
-class Curvature:
+class Curvature(AtTimesteps):
     """Change of the gradient of the score's norm over a step of ``radius`` noise levels, without unit.
 
     Args:
-        timesteps: where it is measured.
+        timesteps: where it is measured; 3, 5, 7, 10 unless given.
         radius: length of the step, in units of s_t.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: no timesteps, one below 0, or a radius that is not positive.
@@ -44,21 +44,26 @@ class Curvature:
 
     name = "curvature"
 
-    def __init__(self, timesteps: Sequence[int] = (3, 5, 7, 10), radius: float = 1.0) -> None:
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        radius: float = 1.0,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, default=(3, 5, 7, 10))
         if not radius > 0:
             raise InputError(f"radius: {radius} must be > 0 (in units of the noise level)")
-        self.timesteps, self.radius = chosen_timesteps(timesteps), radius
+        self.radius = radius
 
     @property
     def nfe(self) -> int:
-        return 2 * (1 + BACKWARD_NFE) * len(self.timesteps)
-
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        return 2 * (1 + BACKWARD_NFE) * self.count
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for t in self.timesteps:
+        for t in self.at(denoiser.schedule):
             a, s = denoiser.schedule.level(t)
 
             x_t = a * x
@@ -67,7 +72,7 @@ class Curvature:
             step = self.radius * s * here / length.reshape(-1, *[1] * (x.ndim - 1))
             bend = _gradient(denoiser, x_t + step, t, condition) - here
             total += s * bend.to(torch.float64).flatten(1).norm(dim=1)
-        return as_scores(total / len(self.timesteps), x)
+        return as_scores(total / self.count, x)
 
 
 def _gradient(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Tensor:

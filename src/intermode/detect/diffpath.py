@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps, fit_batches, refuse_unfitted
+from intermode.detect import AtTimesteps, StepWindow, as_scores, fit_batches, refuse_unfitted
 from intermode.errors import InputError
 from intermode.noise import draws
 from intermode.ode import follow
@@ -53,13 +53,14 @@ def path_statistics(denoiser: Denoiser, x: Tensor, timesteps: Sequence[int], **c
     return sums
 
 
-class DiffPath:
+class DiffPath(AtTimesteps):
     """Minus the log density of a path's statistics among the training data's, in nats; to be fitted.
 
     Args:
         timesteps: of the inversion, rising.
         statistics: 1 (the path's total rate of change) or 6.
         components: of the mixture that is fitted to 6 statistics.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: fewer than two timesteps, no components, or another number of statistics.
@@ -67,22 +68,26 @@ class DiffPath:
 
     def __init__(
         self,
-        timesteps: Sequence[int],
+        timesteps: Sequence[int] | None = None,
         statistics: Literal[1, 6] = 1,
         components: int = 50,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
     ) -> None:
+        super().__init__(timesteps, window, count, least=2)
+        self.timesteps = tuple(sorted(self.timesteps))
         if statistics not in (1, 6):
             raise InputError(f"statistics: {statistics} must be 1 or 6")
-        self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
-        if len(self.timesteps) < 2 or components < 1:
-            raise InputError(f"timesteps and components: {len(self.timesteps)} and {components}; need at least 2 and 1")
+        if components < 1:
+            raise InputError(f"components: {components} must be at least 1")
         self.statistics, self.components = statistics, components
         self.name = "diffpath" if statistics == 1 else "diffpath-6d"
         self._density: Any = None
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps)
+        return self.count
 
     def fit(self, denoiser: Denoiser, data: Tensor, *, seed: int = 0, **condition: Any) -> None:
         """The density of the statistics of training data (n, ...); ``seed`` is of the mixture's first guess.
@@ -107,7 +112,7 @@ class DiffPath:
         self._density = make_pipeline(StandardScaler(), density).fit(found)
 
     def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        super().check(schedule)
         if self._density is None:
             raise refuse_unfitted(self.name)
 
@@ -123,5 +128,5 @@ class DiffPath:
 
     def _of(self, denoiser: Denoiser, x: Tensor, condition: dict[str, Any]) -> np.ndarray:
         """(B, statistics) of the path of x (B, ...)."""
-        sums = path_statistics(denoiser, x, self.timesteps, **condition).cpu().numpy()
+        sums = path_statistics(denoiser, x, self.at(denoiser.schedule), **condition).cpu().numpy()
         return np.sqrt(sums[:, 4:5]) if self.statistics == 1 else sums

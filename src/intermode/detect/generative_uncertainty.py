@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser, NetworkDenoiser
-from intermode.detect import Features, as_scores, check_timesteps, chosen_timesteps, flat, refuse_unfitted
+from intermode.detect import AtTimesteps, Features, StepWindow, as_scores, flat, refuse_unfitted
 from intermode.detect.laplace import LastLayerLaplace
 from intermode.detect.variance import RunningVariance
 from intermode.errors import InputError
@@ -33,7 +33,7 @@ from intermode.schedules import Schedule
 __all__ = ["GenerativeUncertainty"]
 
 
-class GenerativeUncertainty:
+class GenerativeUncertainty(AtTimesteps):
     """Entropy in nats of the features over draws of the last layer; to be fitted.
 
     Args:
@@ -42,6 +42,7 @@ class GenerativeUncertainty:
         features: extractor of the space in which samples are compared.
         floor: σ², in squared units of the features.
         prior_precision: of the last layer's weights.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: fewer than two timesteps, no draws, or a floor that is not positive.
@@ -51,15 +52,19 @@ class GenerativeUncertainty:
 
     def __init__(
         self,
-        timesteps: Sequence[int],
+        timesteps: Sequence[int] | None = None,
         draws: int = 5,
         features: Features = flat,
         floor: float = 1e-3,
         prior_precision: float = 1.0,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
     ) -> None:
-        self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
-        if len(self.timesteps) < 2 or draws < 1:
-            raise InputError(f"timesteps and draws: {len(self.timesteps)} and {draws} must be at least 2 and 1")
+        super().__init__(timesteps, window, count, least=2)
+        self.timesteps = tuple(sorted(self.timesteps))
+        if draws < 1:
+            raise InputError(f"draws: {draws} must be at least 1")
         if not floor > 0:
             raise InputError(f"floor: {floor} must be > 0")
         self.draws, self.features, self.floor, self.prior_precision = draws, features, floor, prior_precision
@@ -67,7 +72,7 @@ class GenerativeUncertainty:
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps) * (2 + self.draws) - 1
+        return self.count * (2 + self.draws) - 1
 
     def fit(self, denoiser: Denoiser, data: Tensor, *, seed: int = 0, **condition: Any) -> None:
         """The posterior of the last layer's weights from training data (n, ...), and the draws from it."""
@@ -75,14 +80,15 @@ class GenerativeUncertainty:
         self._drawn = [laplace.draw(m, seed) for m in range(self.draws)]
 
     def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        super().check(schedule)
         if not self._drawn:
             raise refuse_unfitted(self.name)
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
-        x_tau = encode(denoiser, x, self.timesteps, **condition)
+        timesteps = self.at(denoiser.schedule)
+        x_tau = encode(denoiser, x, timesteps, **condition)
         variance = RunningVariance()
         for drawn in (denoiser, *self._drawn):
-            variance.add(self.features(decode(drawn, x_tau, self.timesteps, **condition)))
+            variance.add(self.features(decode(drawn, x_tau, timesteps, **condition)))
         return as_scores((2 * torch.pi * torch.e * (variance.value + self.floor)).log().sum(1) / 2, x)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
+from intermode.detect import AtTimesteps
 from intermode.detect.variance import RunningVariance
-from intermode.detect.window import Levels, StepWindow, Window
+from intermode.detect.window import Levels, StepWindow, Window, as_window
 from intermode.errors import InputError
 from intermode.samplers import Step
-from intermode.schedules import Schedule
 
 __all__ = ["Hal", "HalRenoise"]
 
@@ -34,14 +34,21 @@ class Hal:
     Args:
         low, high: the window of timesteps, both ends included. The paper: 0..15 for 1-D Gaussians, 0..8 for
             the 2-D grid, 700..850 for Simple Shapes.
-        window: another kind of window, instead of ``low`` and ``high``.
+        window: instead of ``low`` and ``high``: a pair of timesteps, or another kind of window.
         name: of the score, where several windows are watched at once.
     """
 
     nfe = 0
 
-    def __init__(self, low: int = 0, high: int = 15, *, window: StepWindow | None = None, name: str = "hal") -> None:
-        self.window: StepWindow = window or Window(low, high)
+    def __init__(
+        self,
+        low: int = 0,
+        high: int = 15,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        name: str = "hal",
+    ) -> None:
+        self.window = Window(low, high) if window is None else as_window(window)
         self.name = name
         self._shape: tuple[int, ...] = ()
         self._variance = RunningVariance()
@@ -70,32 +77,43 @@ class Hal:
         return self._variance.per_sample()
 
 
-class HalRenoise:
+class HalRenoise(AtTimesteps):
     """Hal of a finished sample, noised anew to each of ``count`` timesteps spread evenly over the window.
 
     Args:
         low, high: the window, both ends included (the paper for MNIST: 100..150).
-        count: timesteps in it, one network evaluation each (the paper: 10).
+        count: timesteps in it, one network evaluation each (the paper: 10, the default where the window has as many).
+        window: instead of ``low`` and ``high``: a pair of timesteps, or another kind of window.
+        name: of the score; ``hal`` where no trajectory can be meant.
+
+    Raises:
+        InputError: fewer than two timesteps, or more than the window has.
     """
 
-    name = "hal-renoise"
-
-    def __init__(self, low: int = 0, high: int = 15, count: int = 10) -> None:
-        self.window = Window(low, high)
-        if not 2 <= count <= high - low + 1:
-            raise InputError(f"count: {count} is outside 2..{high - low + 1}, the timesteps of the window")
-        self.timesteps = tuple(int(t) for t in torch.linspace(low, high, count).round())
+    def __init__(
+        self,
+        low: int = 0,
+        high: int = 15,
+        count: int | None = None,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        name: str = "hal-renoise",
+    ) -> None:
+        super().__init__(None, Window(low, high) if window is None else window, count, least=2)
+        self.name = name
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps)
+        return self.count
 
-    def check(self, schedule: Schedule) -> None:
-        self.window.check(schedule, range(len(schedule)))
+    @property
+    def description(self) -> str:
+        listed = [f"timesteps {' '.join(map(str, self.timesteps))}"] if self.timesteps else []
+        return ", ".join(["hal of finished samples noised again", *self.within, *listed])
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         variance = RunningVariance()
-        for t in self.timesteps:
+        for t in self.at(denoiser.schedule):
             variance.add(denoiser(denoiser.schedule.add_noise(x, noise(), t), t, **condition))
         return variance.per_sample()

@@ -23,19 +23,19 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import AtTimesteps, StepWindow, as_scores
 from intermode.errors import InputError
-from intermode.schedules import Schedule
 
 __all__ = ["LID"]
 
 
-class LID:
+class LID(AtTimesteps):
     """Mean squared norm of eps - eps_hat over re-noisings of the sample.
 
     Args:
-        timesteps: small ones, where s_t is about the width of a mode.
+        timesteps: small ones, where s_t is about the width of a mode: 1, 2, 3 unless given.
         noises: re-noisings, one network evaluation each; the k-th goes to timestep k modulo their number.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: no timesteps, one below 0, or fewer noises than timesteps.
@@ -43,24 +43,29 @@ class LID:
 
     name = "lid"
 
-    def __init__(self, timesteps: Sequence[int] = (1, 2, 3), noises: int = 32) -> None:
-        self.timesteps = chosen_timesteps(timesteps)
-        if noises < len(self.timesteps):
-            raise InputError(f"noises: {noises} is fewer than the {len(self.timesteps)} timesteps")
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        noises: int = 32,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, default=(1, 2, 3))
+        if noises < self.count:
+            raise InputError(f"noises: {noises} is fewer than the {self.count} timesteps")
         self.noises = noises
 
     @property
     def nfe(self) -> int:
         return self.noises
 
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
-
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        timesteps = self.at(denoiser.schedule)
         for k in range(self.noises):
-            t, eps = self.timesteps[k % len(self.timesteps)], noise()
+            t, eps = timesteps[k % len(timesteps)], noise()
             missed = eps - denoiser.eps(denoiser.schedule.add_noise(x, eps, t), t, **condition)
             total += missed.to(torch.float64).square().flatten(1).sum(1)
         return as_scores(total / self.noises, x)

@@ -21,22 +21,22 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import AtTimesteps, StepWindow, as_scores
 from intermode.detect.variance import RunningVariance
 from intermode.errors import InputError
 from intermode.ode import decode, encode
-from intermode.schedules import Schedule
 
 __all__ = ["LMI"]
 
 
-class LMI:
+class LMI(AtTimesteps):
     """Population variance of the samples that a little cloud of noise leads to, in squared units of the data.
 
     Args:
         timesteps: of the chains, rising; the cloud is at the last one.
         draws: M, chains of the cloud.
         radius: ρ, standard deviation of the cloud.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: fewer than two timesteps or draws, or a radius that is not positive.
@@ -44,25 +44,32 @@ class LMI:
 
     name = "lmi"
 
-    def __init__(self, timesteps: Sequence[int], draws: int = 4, radius: float = 0.01) -> None:
-        self.timesteps = tuple(sorted(chosen_timesteps(timesteps)))
-        if len(self.timesteps) < 2 or draws < 2:
-            raise InputError(f"timesteps and draws: {len(self.timesteps)} and {draws} must be at least 2")
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        draws: int = 4,
+        radius: float = 0.01,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, least=2)
+        self.timesteps = tuple(sorted(self.timesteps))
+        if draws < 2:
+            raise InputError(f"draws: {draws} must be at least 2")
         if not radius > 0:
             raise InputError(f"radius: {radius} must be > 0")
         self.draws, self.radius = draws, radius
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps) * (1 + self.draws) - 1
-
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        return self.count * (1 + self.draws) - 1
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
-        x_tau = encode(denoiser, x, self.timesteps, **condition)
+        timesteps = self.at(denoiser.schedule)
+        x_tau = encode(denoiser, x, timesteps, **condition)
         variance = RunningVariance()
         for _ in range(self.draws):
-            variance.add(decode(denoiser, x_tau + self.radius * noise(), self.timesteps, **condition))
+            variance.add(decode(denoiser, x_tau + self.radius * noise(), timesteps, **condition))
         return as_scores(variance.per_sample(), x)

@@ -27,20 +27,21 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import BACKWARD_NFE, as_scores, check_timesteps, chosen_timesteps
+from intermode.detect import BACKWARD_NFE, AtTimesteps, StepWindow, as_scores
 from intermode.errors import InputError
-from intermode.schedules import Schedule
 
 __all__ = ["PosteriorVariance"]
 
 
-class PosteriorVariance:
+class PosteriorVariance(AtTimesteps):
     """Trace or largest eigenvalue of Cov[x_0 | x_t = a_t x], in squared units of the data.
 
     Args:
         statistic: ``trace`` or ``largest``.
-        timesteps: where s_t is about the distance of a mode's edge to the next one's.
+        timesteps: where s_t is about the distance of a mode's edge to the next one's: 3, 5, 7, 10
+            unless given.
         probes: products with the Jacobian at each timestep; exact from the number of dimensions on.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: an unknown statistic, no timesteps, one below 0, or no probes.
@@ -49,26 +50,27 @@ class PosteriorVariance:
     def __init__(
         self,
         statistic: Literal["trace", "largest"] = "trace",
-        timesteps: Sequence[int] = (3, 5, 7, 10),
+        timesteps: Sequence[int] | None = None,
         probes: int = 8,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
     ) -> None:
+        super().__init__(timesteps, window, count, default=(3, 5, 7, 10))
         if statistic not in ("trace", "largest"):
             raise InputError(f"statistic: unknown {statistic!r}; choose trace or largest")
         if probes < 1:
             raise InputError(f"probes: {probes} must be at least 1")
-        self.statistic, self.timesteps, self.probes = statistic, chosen_timesteps(timesteps), probes
+        self.statistic, self.probes = statistic, probes
         self.name = "posterior-variance" if statistic == "trace" else "posterior-variance-largest"
 
     @property
     def nfe(self) -> int:
-        return (1 + BACKWARD_NFE * self.probes) * len(self.timesteps)
-
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        return (1 + BACKWARD_NFE * self.probes) * self.count
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for t in self.timesteps:
+        for t in self.at(denoiser.schedule):
             a, s = denoiser.schedule.level(t)
             product = vector_jacobian(denoiser, a * x, t, condition)
             if x[0].numel() <= self.probes:
@@ -78,7 +80,7 @@ class PosteriorVariance:
             else:
                 value = _power_iteration(product, noise, self.probes)
             total += s**2 / a * value
-        return as_scores(total / len(self.timesteps), x)
+        return as_scores(total / self.count, x)
 
 
 def vector_jacobian(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Callable[[Tensor], Tensor]:

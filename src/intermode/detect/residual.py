@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect import as_scores, check_timesteps, chosen_timesteps
-from intermode.schedules import Schedule
+from intermode.detect import AtTimesteps, StepWindow, as_scores
 
 __all__ = ["Residual"]
 
 
-class Residual:
+class Residual(AtTimesteps):
     """Norm of x0_hat(a_t x, t) - x, in units of the data, mean over timesteps.
 
     Args:
-        timesteps: where it is measured; small ones.
+        timesteps: where it is measured; small ones: 1, 2, 3 unless given.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
 
     Raises:
         InputError: no timesteps, or one below 0.
@@ -36,21 +36,24 @@ class Residual:
 
     name = "residual"
 
-    def __init__(self, timesteps: Sequence[int] = (1, 2, 3)) -> None:
-        self.timesteps = chosen_timesteps(timesteps)
+    def __init__(
+        self,
+        timesteps: Sequence[int] | None = None,
+        *,
+        window: StepWindow | tuple[int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(timesteps, window, count, default=(1, 2, 3))
 
     @property
     def nfe(self) -> int:
-        return len(self.timesteps)
-
-    def check(self, schedule: Schedule) -> None:
-        check_timesteps(self.timesteps, schedule)
+        return self.count
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for t in self.timesteps:
+        for t in self.at(denoiser.schedule):
             a, _ = denoiser.schedule.level(t)
             moved = denoiser(a * x, t, **condition) - x
             total += moved.to(torch.float64).flatten(1).norm(dim=1)
-        return as_scores(total / len(self.timesteps), x)
+        return as_scores(total / self.count, x)

@@ -10,17 +10,33 @@ A step is at place k of K in its trajectory, at timestep t, and at the noise lev
 Timesteps mean one thing in one schedule only, and a fraction depends on how the steps are spaced. The
 signal-to-noise ratio is all that a denoiser knows of its place (Kingma et al. 2021, section 4): a window of it is
 the same for every schedule, sampler and number of steps.
+
+Wherever a window is asked for, a pair of timesteps is one too (:func:`as_window`).
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import torch
 
 from intermode.errors import InputError
 
-__all__ = ["IMAGE_WINDOW", "SNR", "Fraction", "Levels", "Place", "StepWindow", "Window", "places"]
+__all__ = [
+    "IMAGE_WINDOW",
+    "SNR",
+    "Fraction",
+    "Levels",
+    "Place",
+    "StepWindow",
+    "Window",
+    "as_window",
+    "places",
+    "spread",
+]
 
 
 class Levels(Protocol):
@@ -182,6 +198,46 @@ class SNR:
     def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise unless at least two of the visited timesteps fall in the window."""
         _need_two(self, sum(map(self.holds, places(schedule, timesteps))), timesteps)
+
+
+def as_window(value: Any) -> StepWindow:
+    """A window as it is, or the :class:`Window` of a pair (low, high) of timesteps.
+
+    Raises:
+        InputError: neither of them.
+    """
+    if hasattr(value, "holds") and hasattr(value, "check"):
+        return value
+    try:
+        low, high = map(operator.index, value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"window: {value!r} is none; give a pair of timesteps (low, high), SNR(low, high) or Fraction(begin, end)"
+        ) from None
+    return Window(low, high)
+
+
+def spread(window: StepWindow, schedule: Levels | None, count: int) -> tuple[int, ...]:
+    """``count`` timesteps spread evenly over a window, both its ends among them, rising.
+
+    Args:
+        schedule: whose timesteps the window is a range of; a :class:`Window` is one of any.
+
+    Raises:
+        InputError: a window that does not hold as many of the schedule's timesteps, or reaches beyond them.
+    """
+    if isinstance(window, Window):
+        low, high, held = window.low, window.high, window.high - window.low + 1
+        if schedule is not None and high >= len(schedule):
+            raise InputError(f"window: {window} is not inside 0..{len(schedule) - 1}, the timesteps")
+    else:
+        assert schedule is not None
+        falling = range(len(schedule) - 1, -1, -1)
+        inside = [place.t for place in places(schedule, falling) if window.holds(place)]
+        low, high, held = min(inside, default=0), max(inside, default=0), len(inside)
+    if held < count:
+        raise InputError(f"count: {count} timesteps are asked of {window}, which holds {held}; take fewer")
+    return tuple(int(t) for t in torch.linspace(low, high, count).round())
 
 
 IMAGE_WINDOW = SNR(0.05, 0.25)
