@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from intermode.detect.hal import Hal
-from intermode.detect.window import Fraction, Window
+from intermode.detect.window import SNR, Fraction, Window
 from intermode.errors import InputError
 from intermode.integrations.schedulers import HANDLED, REFUSED, handling
 from intermode.integrations.watching import watch
@@ -172,8 +172,8 @@ def make(name, settings):
         pytest.skip(str(missing).strip())
 
 
-def run(name, network, settings, steps=9):
-    """A watched run of ``steps`` steps; returns the recorded steps, the network's inputs, and the last sample."""
+def run(name, network, settings, steps=9, detectors=()):
+    """A watched run of ``steps`` steps; returns what it recorded, the network's inputs, the last sample, the watch."""
     scheduler = make(name, settings)
     extra = SCM if name == "SCMScheduler" else {}
     count = steps + 1 if name == "MiniMaxH3Scheduler" else steps  # it counts the ends of steps
@@ -184,7 +184,7 @@ def run(name, network, settings, steps=9):
     )
     prediction = settings.get("prediction_type", "epsilon")
     times = scheduler.timesteps[:-1] if name in ("SCMScheduler", "DDPMWuerstchenScheduler") else scheduler.timesteps
-    with watch(SimpleNamespace(scheduler=scheduler), [recorded]) as watched:
+    with watch(SimpleNamespace(scheduler=scheduler), [recorded, *detectors]) as watched:
         for call, t in enumerate(times):
             model_input = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
             if network is not None:
@@ -207,7 +207,7 @@ def run(name, network, settings, steps=9):
                 x = scheduler.step(said, when, x, return_dict=call % 2 == 0)[0]
     assert "step" not in vars(scheduler)
     assert watched.scores["steps"].shape == (3,)
-    return recorded, seen, x
+    return recorded, seen, x, watched
 
 
 @functools.cache
@@ -222,7 +222,7 @@ def ids(case):
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=map(ids, CASES))
 def test_x0_hat_is_the_only_data_there_is(number):
-    case, (recorded, seen, last) = CASES[number], watched_run(number)
+    case, (recorded, seen, last, _) = CASES[number], watched_run(number)
     steps = recorded.steps
     assert [step.index for step in steps] == list(range(len(steps)))
     assert {step.steps for step in steps} == {len(steps)}
@@ -253,7 +253,7 @@ def test_x0_hat_is_the_only_data_there_is(number):
 @pytest.mark.parametrize("number", range(len(CASES)), ids=map(ids, CASES))
 def test_a_step_is_counted_once(number):
     """However often the network is called for it."""
-    case, (recorded, seen, _) = CASES[number], watched_run(number)
+    case, (recorded, seen, *_) = CASES[number], watched_run(number)
     calls = {"HeunDiscreteScheduler": 17, "FlowMatchHeunDiscreteScheduler": 17, "DPMSolverSDEScheduler": 17,
              "KDPM2DiscreteScheduler": 17, "KDPM2AncestralDiscreteScheduler": 17,
              "PNDMScheduler": 10 if case[2].get("skip_prk_steps") else 18}.get(case[0], 9)  # fmt: skip
@@ -262,7 +262,7 @@ def test_a_step_is_counted_once(number):
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=map(ids, CASES))
 def test_timesteps_are_the_schedulers_or_refused(number):
-    case, (recorded, seen, _) = CASES[number], watched_run(number)
+    case, (recorded, seen, *_) = CASES[number], watched_run(number)
     found = [step.t for step in recorded.steps]
     if HANDLED[case[0]].clock != "none":
         expected = {round(t) for t, _ in seen} | {round(1000 - t) for t, _ in seen if case[1] is inverted_flow}
@@ -281,6 +281,44 @@ def test_timesteps_are_the_schedulers_or_refused(number):
         watched = watch(SimpleNamespace(scheduler=scheduler), [Hal(window=Window(0, 2))])
         with pytest.raises(InputError, match="Fraction"), watched:
             scheduler.step(x, when, x)
+
+
+def bent(prediction, x, t):
+    """A network whose x0_hat moves."""
+    return torch.sin(3 * x + t)
+
+
+@pytest.mark.parametrize("name", sorted(HANDLED))
+def test_every_kind_of_window_holds_the_same_steps_of_every_scheduler(name):
+    settings = next(settings for of, _, settings in CASES if of == name)
+    recorded, *_ = run(name, bent, settings)
+    ratio = [(step.level[0] / step.level[1]) ** 2 for step in recorded.steps]
+    times = [step.t for step in recorded.steps]
+    # the fourth to the seventh of nine steps, in three ways
+    windows = {"part": Fraction(3 / 9, 7 / 9), "ratio": SNR(0.99 * ratio[3], 1.01 * ratio[6])}
+    if HANDLED[name].clock != "none":
+        windows["times"] = (times[6], times[3])
+    torch.manual_seed(0)  # some schedulers draw noise
+    recorded, *_, watched = run(name, bent, settings, detectors=[Hal(window=w, name=n) for n, w in windows.items()])
+    middle = np.stack([step.x0_hat.double().numpy() for step in recorded.steps[3:7]])
+    expected = middle.var(axis=0).reshape(3, -1).mean(axis=1)
+    assert (expected > 0).all()
+    for kind in windows:
+        assert np.allclose(watched.scores[kind], expected, rtol=1e-6), kind
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=map(ids, CASES))
+def test_inputs_are_scaled_where_the_table_says_so(number):
+    name, _, settings = CASES[number]
+    scheduler = make(name, settings)
+    scheduler.set_timesteps(5, **(SCM if name == "SCMScheduler" else {}))
+    assert getattr(scheduler, "step_index", None) is None
+    scaled = False
+    if hasattr(scheduler, "scale_model_input"):
+        scaled = not torch.equal(scheduler.scale_model_input(C.clone(), scheduler.timesteps[0]), C)
+    assert HANDLED[name].scales == scaled
+    if scaled:  # by which watch knows that it was called
+        assert scheduler.step_index is not None
 
 
 def exported():

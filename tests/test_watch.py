@@ -14,8 +14,8 @@ import torch
 
 import intermode
 from intermode.denoisers import NetworkDenoiser
-from intermode.detect.hal import Hal
-from intermode.detect.window import SNR, Fraction, Window
+from intermode.detect.hal import Hal, HalRenoise
+from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Window
 from intermode.errors import InputError
 from intermode.models import load_model, shipped
 from intermode.networks.unet import PatchUNet2DModel
@@ -108,6 +108,103 @@ def test_the_shipped_model_of_shapes_is_a_pipeline_whose_scores_are_ours(monkeyp
     assert np.allclose(images[..., 0], ((ours.samples[:, 0] + 1) / 2).clamp(0, 1).numpy(), atol=2e-3)
     # and it draws shapes: bright ones on black
     assert 0.003 < (images > 0.5).mean() < 0.06
+
+
+# however it is asked for
+
+
+def sampled_twice(pipe, detectors):
+    with intermode.watch(pipe, detectors) as watched:
+        pipe(batch_size=2, generator=seeded(0, 1), num_inference_steps=50)
+    return watched.scores
+
+
+@pytest.mark.parametrize(
+    ("detectors", "same"),
+    [
+        ("hal", Hal(window=IMAGE_WINDOW)),
+        (["hal"], Hal(window=IMAGE_WINDOW)),
+        (Hal(100, 700), Hal(window=Window(100, 700))),
+        (Hal(window=(100, 700)), Hal(window=Window(100, 700))),
+        (Hal(window=SNR(0.1, 5)), Hal(window=SNR(0.1, 5))),
+    ],
+    ids=["name", "names", "object", "pair", "SNR"],
+)
+def test_a_detector_is_an_object_a_name_or_several(detectors, same):
+    found, expected = (sampled_twice(tiny.ddpm(), given) for given in (detectors, [same]))
+    assert list(found) == ["hal"]
+    assert np.array_equal(found["hal"], expected["hal"])
+
+
+def test_names_and_objects_beside_each_other():
+    found = sampled_twice(tiny.ddpm(), ["hal", Hal(window=ALL, name="all"), Steps()])
+    assert list(found) == ["hal", "all", "steps"]
+
+
+@pytest.mark.parametrize(
+    ("detectors", "message"),
+    [
+        (HalRenoise(100, 150), "^hal-renoise: scores finished images; use score$"),
+        ("lid", "^lid: scores finished images; use score$"),
+        (["hal", "residual"], "^residual: scores finished images; use score$"),
+        ("hall", "unknown 'hall'; did you mean hal"),
+        (3, "int has no name"),
+        ([Hal(), Hal()], "repeat"),
+        ([], "none"),
+    ],
+)
+def test_detectors_that_cannot_watch_are_refused_in_a_line(detectors, message):
+    with pytest.raises(InputError, match=message) as caught:
+        intermode.watch(tiny.ddpm(), detectors)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_argument_is_told():
+    with pytest.raises(InputError, match="detector: is no argument of watch; did you mean detectors"):
+        intermode.watch(tiny.ddpm(), detector="hal")
+
+
+def test_a_scheduler_alone_is_watched_in_ones_own_loop():
+    pipe = tiny.ddim()
+    with intermode.watch(pipe, Hal(window=ALL)) as expected:
+        images = pipe(batch_size=2, generator=seeded(0, 1), num_inference_steps=10, output_type="pt").images
+    scheduler = diffusers.DDIMScheduler()
+    scheduler.set_timesteps(10)
+    with intermode.watch(scheduler, Hal(window=ALL)) as watched, torch.no_grad():
+        x = torch.cat([torch.randn(1, 1, 8, 8, generator=generator) for generator in seeded(0, 1)])
+        for t in scheduler.timesteps:
+            x = scheduler.step(pipe.unet(x, t).sample, t, x).prev_sample
+    assert "step" not in vars(scheduler)
+    assert np.allclose((x / 2 + 0.5).clamp(0, 1), images, atol=1e-5)
+    assert np.allclose(watched.scores["hal"], expected.scores["hal"], rtol=1e-4)
+    with pytest.raises(InputError, match="DDIMScheduler has no VAE"):
+        intermode.watch(scheduler, decode=ALL)
+
+
+# which images to keep
+
+
+def test_keep_gives_the_lowest_and_says_how_many():
+    pipe = tiny.ddpm()
+    with intermode.watch(pipe, [Steps(), Hal(window=ALL)]) as watched:
+        pipe(batch_size=8, generator=torch.Generator().manual_seed(0), num_inference_steps=4)
+    kept = watched.keep(0.75)
+    assert str(kept) == "6 of 8 kept (75 %): steps up to 5"
+    assert kept.tolist() == [True] * 6 + [False] * 2
+    hal = watched.scores["hal"]
+    assert np.array_equal(watched.keep(0.5, by="hal"), hal <= np.sort(hal)[3])
+    limit = intermode.Threshold(float(np.sort(hal)[1]), score="hal")
+    assert str(watched.keep(limit)).startswith("2 of 8 kept (25 %): hal up to")
+    with pytest.warns(UserWarning, match="keeps all 8") as told:
+        assert watched.keep(0.9).all()
+    assert told[0].filename == __file__
+    with pytest.raises(InputError, match="choose from steps, hal"):
+        watched.keep(0.5, by="lid")
+
+
+def test_nothing_is_kept_before_an_image_is_watched():
+    with pytest.raises(InputError, match="scores: there are none"):
+        intermode.watch(tiny.ddpm()).keep(0.9)
 
 
 # rows belong to images
@@ -361,6 +458,91 @@ def test_memory_does_not_grow_with_the_steps():
     assert counting.most <= 2
 
 
+# schedulers that a pipeline does not work with
+
+SIGMA_SPACE = [
+    diffusers.EulerDiscreteScheduler,
+    diffusers.EulerAncestralDiscreteScheduler,
+    diffusers.HeunDiscreteScheduler,
+    diffusers.LMSDiscreteScheduler,
+    diffusers.KDPM2DiscreteScheduler,
+    diffusers.KDPM2AncestralDiscreteScheduler,
+]
+
+
+@pytest.mark.parametrize("make", [tiny.ddpm, tiny.ddim])
+@pytest.mark.parametrize("kind", SIGMA_SPACE)
+def test_a_pipeline_that_never_scales_the_input_refuses_samples_in_sigma_space(make, kind):
+    pipe, calls = make(), []
+    pipe.scheduler = kind()
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    with (
+        pytest.raises(
+            InputError, match=f"{kind.__name__} needs scale_model_input, which {type(pipe).__name__} does not"
+        ),
+        intermode.watch(pipe, Hal(window=ALL)),
+    ):
+        pipe(num_inference_steps=10)
+    assert len(calls) == 1
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_every_call_is_looked_at_and_not_only_the_first():
+    scheduler = diffusers.EulerDiscreteScheduler()
+    x = torch.randn(2, 1, 4, 4)
+
+    def sample(scale):
+        scheduler.set_timesteps(4)
+        for t in scheduler.timesteps:
+            scheduler.step(scheduler.scale_model_input(x, t) if scale else x, t, x)
+
+    with intermode.watch(SimpleNamespace(scheduler=scheduler), Steps()) as watched:
+        sample(scale=True)
+        with pytest.raises(InputError, match="scale_model_input"):
+            sample(scale=False)
+        sample(scale=True)
+    assert watched.scores["steps"].shape == (4,)
+
+
+@pytest.mark.parametrize("kind", [diffusers.DPMSolverMultistepScheduler, diffusers.DDIMScheduler])
+def test_the_same_pipeline_takes_schedulers_that_keep_x_t(kind):
+    pipe = tiny.ddpm()
+    pipe.scheduler = kind()
+    with intermode.watch(pipe, Hal(window=ALL)) as watched:
+        pipe(num_inference_steps=10)
+    assert 0 < watched.scores["hal"][0] < np.inf
+
+
+@pytest.mark.parametrize("kind", SIGMA_SPACE)
+def test_a_pipeline_that_scales_works_with_them(kind, tmp_path):
+    pytest.importorskip("transformers")
+    pipe = tiny.stable_diffusion(tmp_path, kind())
+    with warnings.catch_warnings(), intermode.watch(pipe, Hal(window=ALL)) as watched:
+        warnings.simplefilter("error", UserWarning)
+        images = pipe("a red square", height=16, width=16, num_inference_steps=5, output_type="np").images
+    assert watched.scores["hal"].shape == (len(images),) == (1,)
+
+
+def test_a_loop_of_ones_own_may_scale_by_itself_and_is_warned():
+    def sample(watched, scale):
+        scheduler.set_timesteps(5)
+        x = torch.ones(2, 1, 4, 4) * scheduler.init_noise_sigma
+        with watched:
+            for k, t in enumerate(scheduler.timesteps):
+                x = scheduler.step(torch.sin(scale(x, k)), t, x).prev_sample
+        return watched.scores["hal"]
+
+    scheduler = diffusers.HeunDiscreteScheduler()
+    watched = intermode.watch(scheduler, Hal(window=ALL))
+    with pytest.warns(UserWarning, match="HeunDiscreteScheduler steps without scale_model_input") as told:
+        found = sample(watched, lambda x, k: x / (scheduler.sigmas[k] ** 2 + 1) ** 0.5)
+    assert [str(one.filename) for one in told if "without" in str(one.message)] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        expected = sample(watched, lambda x, k: scheduler.scale_model_input(x, scheduler.timesteps[k]))
+    assert np.allclose(found, expected, rtol=1e-5)
+
+
 # bad input
 
 
@@ -391,12 +573,8 @@ def test_a_window_without_two_steps_stops_the_first_step(window):
     assert "step" not in vars(pipe.scheduler)
 
 
-def test_detectors_are_named_apart_and_used_once():
+def test_a_detector_is_used_once():
     pipe, hal = tiny.ddpm(), Hal(window=ALL)
-    with pytest.raises(InputError, match="repeat"):
-        intermode.watch(pipe, [Hal(), Hal()])
-    with pytest.raises(InputError, match="none"):
-        intermode.watch(pipe, [])
     with intermode.watch(pipe, [hal]) as watched:
         with pytest.raises(InputError, match="another watch"), intermode.watch(pipe, [hal]):
             pass

@@ -41,10 +41,8 @@ _HOME = {
     "sampling": ("Plan", "score"),
     "integrations.watching": ("watch",),
     "networks": ("build",),
-    "networks.unet": (
-        "ModelMixin",
-        "PatchUNet2DModel",
-    ),  # not public: where diffusers looks for the network of a folder
+    # not public: where diffusers looks for the network of a pipeline's folder
+    "networks.unet": ("ModelMixin", "PatchUNet2DModel"),
     "resample": ("generate_kept",),
     "samplers": ("DDIM", "Ancestral", "Step"),
     "schedules": ("Schedule", "cosine", "linear"),

@@ -7,7 +7,7 @@ Its samplers call ``callback`` once a step, before they move, with a dict of ``x
 
 .. code-block:: python
 
-    callback = Callback([Hal(window=IMAGE_WINDOW)], sigmas)
+    callback = Callback("hal", sigmas)
     x = k_diffusion.sampling.sample_euler(model, x, sigmas, callback=callback)
     callback.finish(x)
     scores = callback.scores["hal"]
@@ -16,7 +16,7 @@ Its samplers call ``callback`` once a step, before they move, with a dict of ``x
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.detect import TrajectoryDetector
+from intermode.detect.registry import Detectors
 from intermode.errors import InputError
 from intermode.integrations.recording import Recorder, VisitedLevels
 from intermode.samplers import Step
@@ -36,15 +36,15 @@ class Callback:
     """A k-diffusion callback that shows steps to detectors, in one call of a sampler and then the next.
 
     Args:
-        detectors: trajectory detectors; each name must be used once. Windows are fractions or signal-to-noise
-            ratios, since there are no timesteps; ``Step.t`` counts the steps that are left.
+        detectors: one that watches samples while they are made, its name, or several of both. Windows are fractions
+            or signal-to-noise ratios, since there are no timesteps; ``Step.t`` counts the steps that are left.
         sigmas: (K + 1,) the noise levels that the sampler is given, ending in 0 or at the last level.
 
     Raises:
         InputError: sigmas that do not fall, or detectors that cannot score these steps.
     """
 
-    def __init__(self, detectors: Sequence[TrajectoryDetector], sigmas: Tensor) -> None:
+    def __init__(self, detectors: Detectors, sigmas: Tensor) -> None:
         levels = sigmas.detach().cpu().double().numpy()
         if levels.ndim != 1 or len(levels) < 3 or (np.diff(levels) >= 0).any() or levels[-1] < 0:
             raise InputError("sigmas: need at least 3 noise levels that fall, none below 0")

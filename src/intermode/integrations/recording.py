@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from intermode.detect import TrajectoryDetector
+from intermode.detect import watches
+from intermode.detect.registry import Detectors, Setting, resolve
 from intermode.errors import InputError
 from intermode.samplers import Step
 
 __all__ = ["Recorder", "VisitedLevels"]
+
+IMAGES = Setting((3, 64, 64))
+"""What detectors that are given by name are made for: images, of whatever size."""
 
 
 class VisitedLevels:
@@ -40,19 +44,16 @@ class Recorder:
     """Detectors, and the rows of the trajectories that they have finished.
 
     Args:
-        detectors: trajectory detectors; each name must be used once.
+        detectors: one that watches samples while they are made, its name, or several of both.
 
     Raises:
-        InputError: no detector, or a name used twice.
+        InputError: no detector, a name used twice, or a detector of finished samples.
     """
 
-    def __init__(self, detectors: Sequence[TrajectoryDetector]) -> None:
-        names = [detector.name for detector in detectors]
-        if not names:
+    def __init__(self, detectors: Detectors) -> None:
+        self.detectors = tuple(filter(watches, resolve(detectors, IMAGES, "chain")))
+        if not self.detectors:
             raise InputError("detectors: there are none")
-        if len(set(names)) < len(names):
-            raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
-        self.detectors = tuple(detectors)
         self.clear()
 
     def clear(self) -> None:

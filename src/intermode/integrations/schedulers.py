@@ -18,6 +18,9 @@ Steps report :math:`x_t` in one scale for all schedulers, in which the network i
 :math:`a_t^2 + s_t^2 = 1` (so sigma-space samples are divided by :math:`\sqrt{1 + \sigma^2}`), in flow matching with
 :math:`a_t + s_t = 1`. :math:`\hat x_0` is always in the scale of the data.
 
+Samples in sigma space are divided by a number before the network sees them, by the scheduler's ``scale_model_input``.
+A pipeline that never calls it shows the network noise a hundred times too large.
+
 Schedulers are known by the class that defines their ``step``. One that is not in the tables, or that cannot tell
 :math:`\hat x_0`, is refused.
 """
@@ -83,6 +86,11 @@ class Handling:
     calls: Literal["one", "two", "pndm"] = "one"
     clock: Literal["timesteps", "sigma", "none"] = "timesteps"
     indexed: bool = True
+
+    @property
+    def scales(self) -> bool:
+        """The network is shown ``scale_model_input(x)`` and not x itself: samples in sigma space are large."""
+        return self.levels is _of_sigma
 
     def first_calls(self, scheduler: Any, calls: int) -> list[bool]:
         """Which of a trajectory's calls begin a step: those whose sample is x_t and not a trial point."""

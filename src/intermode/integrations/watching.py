@@ -2,14 +2,14 @@ r"""Scores for the samples of any `diffusers` pipeline: ``with watch(pipe) as wa
 
 Pipelines show neither :math:`\hat x_0` nor, most of them, their steps. But all call their scheduler's ``step`` with
 (output, timestep, sample), and from these :math:`\hat x_0` follows (:mod:`intermode.integrations.schedulers`). So
-``step`` is wrapped on the scheduler object while the block runs; the pipeline and its results stay as they are.
+``step`` is wrapped on the scheduler object while the block runs; the pipeline and its results stay as they are. A
+scheduler alone, in a loop of one's own, is watched in the same way.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MethodType, TracebackType
 from typing import Any
@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.detect import IMAGE_WINDOW, StepWindow, TrajectoryDetector
-from intermode.detect.hal import Hal
-from intermode.detect.window import places
+from intermode.detect import StepWindow, TrajectoryDetector
+from intermode.detect.registry import DEFAULTS, Detectors
+from intermode.detect.window import as_window, places
 from intermode.errors import InputError
 from intermode.integrations.recording import Recorder, VisitedLevels
 from intermode.integrations.schedulers import Handling, Plan, handling, plan
 from intermode.samplers import Step
+from intermode.thresholds import Kept, Threshold, keep
+from intermode.verbs import strict
 
 __all__ = ["Watch", "watch"]
 
@@ -37,44 +39,53 @@ REFUSED_PIPELINES = {
 }
 
 
+@strict
 def watch(
-    pipe: Any,
-    detectors: Sequence[TrajectoryDetector] | None = None,
+    pipe_or_scheduler: Any,
+    detectors: Detectors = DEFAULTS["chain"],
     *,
-    decode: StepWindow | None = None,
+    decode: StepWindow | tuple[int, int] | None = None,
 ) -> Watch:
-    """Watch a `diffusers` pipeline sample.
+    """Watch a `diffusers` pipeline, or a scheduler in a loop of your own, sample.
 
     Args:
-        pipe: used inside the ``with`` block as always, once or more often.
-        detectors: trajectory detectors, not in use elsewhere; None is ``[Hal(window=IMAGE_WINDOW)]``.
+        pipe_or_scheduler: used inside the ``with`` block as always, once or more often.
+        detectors: a detector that watches samples while they are made, its name, or several of both; ``"hal"`` is
+            ``Hal(window=IMAGE_WINDOW)``. Objects must not be in use elsewhere.
         decode: for latent models, the steps whose x0_hat the pipeline's VAE decodes to images, one image at a
             time. Detectors are then shown these steps only, with x0_hat (B, 3, H, W) in about -1..1. None shows
             all steps as they are, in latent space.
 
     Raises:
         InputError: a pipeline without a scheduler, a scheduler that is not known or has no x0_hat, detectors
-            that share a name, or ``decode`` without a VAE that decodes images.
+            that share a name or need finished images, or ``decode`` without a VAE that decodes images. In the block:
+            a scheduler that the pipeline does not work with.
     """
-    return Watch(pipe, detectors if detectors is not None else [Hal(window=IMAGE_WINDOW)], decode)
+    return Watch(pipe_or_scheduler, detectors, decode)
 
 
 class Watch:
     """A context manager; see :func:`watch`. Entered again, it begins with no rows."""
 
-    def __init__(self, pipe: Any, detectors: Sequence[TrajectoryDetector], decode: StepWindow | None = None) -> None:
-        if getattr(pipe, "scheduler", None) is None:
-            raise InputError(f"pipe: {type(pipe).__name__} has no scheduler to watch")
+    def __init__(self, pipe_or_scheduler: Any, detectors: Detectors, decode: Any = None) -> None:
+        self._pipe = pipe_or_scheduler
+        self._bare = not hasattr(self._pipe, "scheduler") and hasattr(self._pipe, "step")
+        if self._scheduler is None:
+            raise InputError(f"pipe: {type(self._pipe).__name__} has no scheduler to watch, and is none")
         for name, why in REFUSED_PIPELINES.items():
-            if _is_a(pipe, name):
+            if _is_a(self._pipe, name):
                 raise InputError(f"pipe: {name} {why}, so that scores would not match its results")
-        handling(pipe.scheduler)
+        handling(self._scheduler)
         if decode is not None:
-            _check_vae(pipe)
-        self._pipe, self._decode = pipe, decode
+            _check_vae(self._pipe)
+        self._decode = None if decode is None else as_window(decode)
         self._recorder = Recorder(detectors)
         self._tap: _Tap | None = None
         self._run: _Run | None = None
+
+    @property
+    def _scheduler(self) -> Any:
+        return self._pipe if self._bare else getattr(self._pipe, "scheduler", None)
 
     @property
     def detectors(self) -> tuple[TrajectoryDetector, ...]:
@@ -91,10 +102,22 @@ class Watch:
         """
         return self._recorder.scores
 
+    def keep(self, threshold: Threshold | float, by: str | None = None) -> Kept:
+        """Which images to keep, in the order in which they were returned; prints how many that are.
+
+        Args:
+            threshold: or the share with the lowest scores; where that is all of few images, a warning says so.
+            by: name of the score; None is the first detector's.
+
+        Raises:
+            InputError: a share outside (0, 1), a threshold of another score, or no call watched to its end.
+        """
+        return keep(self.scores, threshold, by)
+
     def __enter__(self) -> Watch:
         if self._tap is not None:
             raise InputError("watch: already watching; enter a watch of its own inside")
-        scheduler = self._pipe.scheduler
+        scheduler = self._scheduler
         handling(scheduler)  # it may have been exchanged since
         self._recorder.clear()
         self._run = None
@@ -110,7 +133,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tap is not None
-        exchanged = self._pipe.scheduler is not self._tap.scheduler
+        exchanged = self._scheduler is not self._tap.scheduler
         self._tap.remove(self)
         self._tap = None
         if kind is None:
@@ -126,6 +149,22 @@ class Watch:
                 f"watch: sampling stopped after {done} of {of} steps; these samples get no scores", stacklevel=4
             )
         self._run = None
+
+    def before(self, scheduler: Any) -> None:
+        """Look at a scheduler that is about to step: in sigma space, has the network's input been scaled?"""
+        if not handling(scheduler).scales or scheduler.step_index is not None:  # scaling finds the index
+            return
+        name, pipe = type(scheduler).__name__, type(self._pipe).__name__
+        if not self._bare:
+            raise InputError(
+                f"scheduler: {name} needs scale_model_input, which {pipe} does not call, so that its images would be "
+                "noise; choose one that keeps x_t as the network sees it, such as DDIMScheduler"
+            )
+        warnings.warn(
+            f"watch: {name} steps without scale_model_input; unless your loop scales the network's input itself, its "
+            "samples and scores mean nothing",
+            stacklevel=3,
+        )
 
     @torch.no_grad()
     def saw(self, scheduler: Any, call: dict[str, Any], result: Any) -> None:
@@ -281,6 +320,8 @@ class _Tap:
     def __call__(self, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         if scheduler is not self.scheduler:
             return type(scheduler).step(scheduler, *args, **kwargs)
+        for watching in tuple(self._watches):
+            watching.before(scheduler)
         result = self._step(*args, **kwargs)
         call = self._arguments.bind(*args, **kwargs).arguments
         for watching in tuple(self._watches):
