@@ -15,13 +15,12 @@ bit for bit, and the later file takes the place of the earlier.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -29,6 +28,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from intermode.blocks import LOW_DIMENSIONAL_CHUNK, Plan
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.progress import Progress, Task
@@ -36,7 +36,6 @@ from intermode.ranks import Ranks
 
 __all__ = ["LOW_DIMENSIONAL_CHUNK", "Chunks", "Joined", "Make", "Part", "Plan", "SharedChunks", "join"]
 
-LOW_DIMENSIONAL_CHUNK = 16384
 WAIT = 0.2
 """Seconds between two looks at what other processes do."""
 
@@ -47,53 +46,6 @@ Joined: TypeAlias = tuple[dict[str, Tensor], dict[str, str]]
 Make: TypeAlias = Callable[[int, Task], Part]
 """Makes the chunk of an index and advances the task by its samples."""
 T = TypeVar("T", bound=Joined | None)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which samples to draw, and how they are cut into chunks.
-
-    Args:
-        n: samples.
-        shape: shape of one sample.
-        seed: noise belongs to (seed, sample index).
-        chunk: samples computed together.
-        limit: a sample with a coordinate beyond it counts as diverged. The final normalisation bounds a
-            network's output, so a far-out x_t can run away; the default is far beyond normalised data.
-        device: where to sample.
-
-    Raises:
-        InputError: n < 1, chunk < 1 or seed < 0.
-    """
-
-    n: int
-    shape: tuple[int, ...]
-    seed: int = 0
-    chunk: int = LOW_DIMENSIONAL_CHUNK
-    limit: float = 1e3
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError(f"n: {self.n} samples asked for; must be at least 1")
-        if self.chunk < 1:
-            raise InputError(f"chunk: {self.chunk} must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"seed: {self.seed} must be at least 0")
-
-    @property
-    def chunks(self) -> range:
-        """Indices of the chunks."""
-        return range(math.ceil(self.n / self.chunk))
-
-    @property
-    def unit(self) -> str:
-        """What samples are to the user, in progress bars."""
-        return "images" if len(self.shape) == 3 else "samples"
-
-    def rows(self, chunk: int) -> int:
-        """How many of a chunk's samples are asked for (the last chunk is computed whole and cut)."""
-        return min(self.chunk, self.n - chunk * self.chunk)
 
 
 def join(parts: Iterable[Part], n: int) -> Part:

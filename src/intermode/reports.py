@@ -1,25 +1,23 @@
-"""A run folder as one self-contained page: ``report.html`` opens from disk and needs no network."""
+"""A run folder as one self-contained page: ``report.html`` opens from disk and needs no network.
+
+All that is shown stands in ``metrics.json``: a run from elsewhere, or of a study or setting that is gone, opens too.
+"""
 
 from __future__ import annotations
 
 import base64
-import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 from intermode.errors import InputError
-from intermode.experiments import TIERS, find
 from intermode.files import read_json, write_text
+from intermode.verbs import strict
 
-__all__ = ["command", "interval", "number", "write_report"]
+__all__ = ["interval", "leaderboard", "number", "read_metrics", "report", "write_report"]
 
 PIXELS = 1.7
 """Pixels of a figure to one of the page."""
-FIELDS = (
-    *("experiment", "tier", "seed", "device", "versions", "commit", "wall_s"),
-    *("config", "values", "claims", "figures", "notes"),
-)
+FIELDS = ("tier", "config", "values", "claims", "figures", "notes")
 
 
 def number(value: float | int | None) -> str:
@@ -36,30 +34,8 @@ def interval(claim: dict[str, Any]) -> str:
     if claim["measured"] is None:
         return "–"
     if claim["low"] is None or claim["high"] is None:
-        return number(claim["measured"])
+        return f"{number(claim['measured'])} (no interval)"
     return f"{number(claim['measured'])} [{number(claim['low'])}, {number(claim['high'])}]"
-
-
-def command(metrics: dict[str, Any]) -> str:
-    """The command that makes a run again: the tier's settings and whatever differs from them."""
-    tier = find(metrics["experiment"]).load().TIERS[metrics["tier"]]
-    words = ["intermode", "reproduce", metrics["experiment"], "--tier", metrics["tier"]]
-    for name, value in metrics["config"].items():
-        default = json.loads(json.dumps(getattr(tier, name)))
-        value = json.loads(json.dumps(value))
-        if value == default:
-            continue
-        words += _words(f"--{name.replace('_', '-')}", value)
-    return shlex.join(words)
-
-
-def _words(flag: str, value: Any) -> list[str]:
-    """A setting as the command line takes it."""
-    if isinstance(value, bool):
-        return [flag if value else flag.replace("--", "--no-", 1)]
-    if not isinstance(value, list):
-        return [flag, str(value)]
-    return [flag, *(",".join(map(str, v)) if isinstance(v, list) else str(v) for v in value)]
 
 
 def leaderboard(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -70,6 +46,44 @@ def leaderboard(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return dict(sorted(found.items()))
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of a run folder, with the names that they have today.
+
+    Raises:
+        InputError: a folder without a finished run.
+    """
+    record = folder / "metrics.json"
+    if not record.exists():
+        raise InputError(f"{folder}: holds no finished run (no metrics.json)")
+    found = read_json(record)
+    if not isinstance(found, dict) or (missing := [key for key in FIELDS if key not in found]):
+        lacking = ", ".join(missing) if isinstance(found, dict) else "everything"
+        raise InputError(f"{record}: is not written by a run (lacks {lacking})")
+    name = found.get("study", found.get("experiment", folder.name))
+    measures = found.get("measures", {})
+    defaults = {
+        "study": name,
+        "summary": "",
+        "paper": "–",
+        "tier_means": "",
+        "seconds": found.get("wall_s", 0.0),
+        "command": f"intermode reproduce {name} --tier {found['tier']}",
+        "missing": [],
+        "rows": [],
+        "series": {},
+        "seed": None,
+        "device": "unknown device",
+        "versions": {},
+        "commit": None,
+    }
+    shown = {key: interval({"measured": v["value"], **v} if v["method"] else _bare(v)) for key, v in measures.items()}
+    return {**defaults, **found, "shown": {**{k: number(v) for k, v in found["values"].items()}, **shown}}
+
+
+def _bare(measure: dict[str, Any]) -> dict[str, Any]:
+    return {"measured": measure["value"], "low": None, "high": None}
+
+
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` of a finished run and return its path.
 
@@ -78,30 +92,33 @@ def write_report(folder: Path) -> Path:
     """
     import jinja2
 
-    if not (folder / "metrics.json").exists():
-        raise InputError(f"{folder}: holds no finished run (no metrics.json)")
-    metrics = read_json(folder / "metrics.json")
-    if not isinstance(metrics, dict) or (missing := [key for key in FIELDS if key not in metrics]):
-        lacking = ", ".join(missing) if isinstance(metrics, dict) else "everything"
-        raise InputError(f"{folder / 'metrics.json'}: is not written by a run (lacks {lacking})")
+    metrics = read_metrics(folder)
     images = {}
     for name in metrics["figures"]:
         figure = folder / "figures" / f"{name}.png"
         if not figure.exists():
-            raise InputError(f"{figure}: not found; run the experiment again")
+            raise InputError(f"{figure}: not found; run the study again")
         content = figure.read_bytes()
         # a PNG's width in pixels is at byte 16; one scale for all figures gives all one size of letters
         images[name] = (base64.b64encode(content).decode(), int.from_bytes(content[16:20], "big") / PIXELS)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
-    environment.filters |= {"interval": interval, "number": number}
+    environment.filters |= {"interval": interval}
     page = environment.get_template("report_template.html").render(
-        m=metrics,
-        entry=find(metrics["experiment"]),
-        tiers=TIERS,
-        images=images,
-        command=command(metrics),
-        leaderboard=leaderboard(metrics.get("rows", [])),
+        m=metrics, images=images, leaderboard=leaderboard(metrics["rows"])
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+@strict
+def report(run: str | Path) -> Path:
+    """Write a run's report again, from its metrics and figures alone, and return its path.
+
+    Args:
+        run: run folder.
+
+    Raises:
+        InputError: a folder without a finished run.
+    """
+    return write_report(Path(run))

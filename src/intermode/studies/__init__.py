@@ -1,0 +1,41 @@
+"""The studies that come with the package, one page each; :mod:`intermode.studies.study` says what a study is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from intermode.errors import InputError
+from intermode.verbs import nearest
+
+if TYPE_CHECKING:
+    from intermode.studies.study import Study
+
+__all__ = ["STUDIES", "find"]
+
+STUDIES = {
+    "gaussian-1d": "gaussian_1d",
+    "gaussian-1d-sweeps": "gaussian_1d_sweeps",
+    "score-field": "score_field",
+    "gaussian-2d": "gaussian_2d",
+    "recursion-2d": "recursion_2d",
+    "shapes": "shapes",
+    "recursion-shapes": "recursion_shapes",
+    "recursion-mnist": "recursion_mnist",
+    "bench": "bench",
+}
+"""Module of each study, by its name."""
+
+
+def find(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        InputError: an unknown name, with the nearest known one.
+    """
+    if name not in STUDIES:
+        close = nearest(name, STUDIES)
+        hint = f"; did you mean {close}?" if close else ""
+        raise InputError(f"study: unknown {name!r}{hint} (choose from {', '.join(STUDIES)})")
+    study: Study = import_module(f"{__name__}.{STUDIES[name]}").STUDY
+    return study

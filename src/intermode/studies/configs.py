@@ -1,0 +1,362 @@
+"""Configs that the studies share: what the data is, the noise, the network, its training, and pools of samples.
+
+All are frozen dataclasses of plain numbers and words, each checking itself, and all together are a job's identity.
+Fields that change no result take no part in comparison (``field(compare=False)``), nor in the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from intermode.blocks import Plan
+from intermode.denoisers import Prediction
+from intermode.errors import InputError
+from intermode.models import shipped
+from intermode.networks import build
+from intermode.samplers import Ancestral
+from intermode.schedules import Schedule, cosine, linear
+from intermode.targets.gaussian import GaussianMixture, line
+from intermode.targets.lattice import LATTICES
+from intermode.targets.shapes import Shapes
+from intermode.training import TrainConfig
+
+__all__ = [
+    "MLP",
+    "CosineNoise",
+    "ImageModel",
+    "Lattice",
+    "LatticeModel",
+    "LineModel",
+    "LinearNoise",
+    "Mixture",
+    "Model",
+    "Pool",
+    "ShapesModel",
+    "Training",
+    "UNet",
+    "check_least",
+]
+
+
+def check_least(config: Any, least: int, *names: str) -> None:
+    """Raise InputError for a field under ``least``."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise InputError(f"{name}: {getattr(config, name)} must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A 1-D mixture of Gaussians of equal weight.
+
+    Attributes:
+        means: centres of the modes.
+        sigma: their standard deviation.
+    """
+
+    means: tuple[float, ...] = (1.0, 2.0, 3.0)
+    sigma: float = 0.05
+
+    def __post_init__(self) -> None:
+        _ = self.target
+        if len(set(self.means)) < 2:
+            listed = " ".join(f"{m:g}" for m in self.means)
+            raise InputError(f"means: {listed}; at least two different modes are needed")
+
+    @property
+    def target(self) -> GaussianMixture:
+        return line(self.means, self.sigma)
+
+    @property
+    def words(self) -> str:
+        """For the record of a model."""
+        return f"Gaussians at {', '.join(f'{m:g}' for m in self.means)} of standard deviation {self.sigma:g}"
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A square lattice of 2-D Gaussians.
+
+    Attributes:
+        kind: grid (axis-aligned) or diamond (turned by 45°).
+        side: modes along a side.
+    """
+
+    kind: Literal["grid", "diamond"] = "grid"
+    side: int = 5
+
+    def __post_init__(self) -> None:
+        _ = self.target
+
+    @property
+    def target(self) -> GaussianMixture:
+        return LATTICES[self.kind](self.side)
+
+    @property
+    def words(self) -> str:
+        return self.kind if self.side == 5 else f"{self.side} by {self.side} {self.kind}"
+
+
+@dataclass(frozen=True)
+class LinearNoise:
+    """A schedule of linear betas.
+
+    Attributes:
+        timesteps: T.
+        beta_start, beta_end: first and last beta.
+    """
+
+    timesteps: int = 1000
+    beta_start: float = 0.001
+    beta_end: float = 0.2
+
+    def __post_init__(self) -> None:
+        self.schedule.check_float32()
+
+    @property
+    def schedule(self) -> Schedule:
+        return linear(self.timesteps, self.beta_start, self.beta_end)
+
+
+@dataclass(frozen=True)
+class CosineNoise:
+    """A cosine schedule.
+
+    Attributes:
+        timesteps: T.
+    """
+
+    timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        _ = self.schedule
+
+    @property
+    def schedule(self) -> Schedule:
+        return cosine(self.timesteps)
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A residual network for a few numbers.
+
+    Attributes:
+        width: of the hidden layers.
+        tied_blocks: use one residual block three times, as the released code does.
+    """
+
+    width: int = 128
+    tied_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        build(self.description((1,)))
+
+    def description(self, shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+        """For :func:`intermode.networks.build`."""
+        return {"kind": "mlp", "dimensions": shape[0], "width": self.width, "tied_blocks": self.tied_blocks}
+
+
+@dataclass(frozen=True)
+class UNet:
+    """A U-Net for images.
+
+    Attributes:
+        patch: side of the patches that it folds into channels.
+        channels: from the finest resolution on.
+        layers: residual blocks at each resolution.
+        attention: the resolutions with self-attention, counted from the finest, 0.
+    """
+
+    patch: int = 4
+    channels: tuple[int, ...] = (64, 64, 64)
+    layers: int = 1
+    attention: tuple[int, ...] = (2,)
+
+    def description(self, shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+        """For :func:`intermode.networks.build`."""
+        return {
+            "kind": "unet",
+            "sample_size": shape[-1],
+            "in_channels": shape[0],
+            "patch": self.patch,
+            "channels": list(self.channels),
+            "layers": self.layers,
+            "attention": list(self.attention),
+            "classes": classes,
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained; see :class:`intermode.training.TrainConfig`.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: samples in a step.
+        learning_rate: of Adam, at the start.
+        decay: of the learning rate: cosine, or none as in the paper.
+        ema: decay of the average of the weights; 0 for none.
+        precision: no (float32), bf16 or fp16.
+        compile: compile the network, worth its minute on a GPU.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int = 4000
+    batch: int = 1000
+    learning_rate: float = 1e-3
+    decay: Literal["cosine", "none"] = "cosine"
+    ema: float = 0.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    checkpoint_every: int = field(default=1000, compare=False)
+
+    def __post_init__(self) -> None:
+        _ = self.seeded(0)
+
+    def seeded(self, seed: int) -> TrainConfig:
+        """With the seed of batches and noise."""
+        return TrainConfig(
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            decay=self.decay,
+            ema=self.ema,
+            precision=self.precision,
+            compile=self.compile,
+            checkpoint_every=self.checkpoint_every,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: all that its weights depend on.
+
+    Attributes:
+        size: training samples.
+        seed: of data, weights, batches and noise.
+        shipped: name of a model of the package to take instead of training one.
+    """
+
+    size: int = 50_000
+    seed: int = 0
+    shipped: str | None = None
+    prediction: ClassVar[Prediction] = "eps"
+    classes: ClassVar[int] = 0
+    # subclasses give them as fields, each with its own type
+    target: Any = field(init=False, repr=False, compare=False, default=None)
+    noise: Any = field(init=False, repr=False, compare=False, default=None)
+    network: Any = field(init=False, repr=False, compare=False, default=None)
+    train: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "size")
+        check_least(self, 0, "seed")
+        build(self.network.description(self.shape, self.classes))
+        if self.shipped is not None:
+            shipped(self.shipped, self.noise.schedule, self.words)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return tuple(self.target.target.shape)
+
+    @property
+    def words(self) -> str:
+        """What the data is, for the record."""
+        return str(self.target.words)
+
+    def data(self) -> tuple[Tensor, Tensor | None]:
+        """Training samples, and their classes if they have any."""
+        return self.target.target.sample(self.size, self.seed), None
+
+
+@dataclass(frozen=True)
+class LineModel(Model):
+    """A model of a 1-D mixture."""
+
+    target: Mixture = Mixture()
+    noise: LinearNoise = LinearNoise()
+    network: MLP = MLP()
+    train: Training = Training()
+
+
+@dataclass(frozen=True)
+class LatticeModel(Model):
+    """A model of a 2-D lattice."""
+
+    size: int = 100_000
+    target: Lattice = Lattice()
+    noise: LinearNoise = LinearNoise()
+    network: MLP = MLP()
+    train: Training = Training()
+
+
+@dataclass(frozen=True)
+class ImageModel(Model):
+    r"""A model of images.
+
+    It predicts :math:`v = a_t \varepsilon - s_t x_0`, not :math:`\varepsilon`: a cosine schedule ends at
+    :math:`a_T = 5 \cdot 10^{-5}`, and an error of the predicted noise would enter :math:`\hat x_0` 20,000 times larger.
+    The usual cure, clipping :math:`\hat x_0`, would hide from Hal what it looks at.
+    """
+
+    size: int = 5000
+    prediction: ClassVar[Prediction] = "v"
+    noise: CosineNoise | LinearNoise = CosineNoise()
+    network: UNet = UNet()
+    train: Training = Training(steps=12_000, batch=32, ema=0.999)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Simple Shapes."""
+
+    @cached_property
+    def target(self) -> Shapes:
+        return Shapes()
+
+    words: ClassVar[str] = "shapes"
+
+
+@dataclass(frozen=True)
+class ShapesModel(ImageModel):
+    """A model of Simple Shapes."""
+
+    target: Images = Images()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Samples drawn of a model by the ancestral sampler.
+
+    Attributes:
+        n: how many.
+        variance: of the steps: large (beta_t, as in the paper) or small (the posterior variance).
+        steps: respaced ones; None visits every timestep.
+        chunk: samples drawn together.
+    """
+
+    n: int = 1_000_000
+    variance: Literal["large", "small"] = "large"
+    steps: int | None = None
+    chunk: int = 16_384
+
+    def __post_init__(self) -> None:
+        _ = self.plan((1,), 0), self.sampler
+
+    @property
+    def sampler(self) -> Ancestral:
+        return Ancestral(self.variance, self.steps)
+
+    def plan(self, shape: tuple[int, ...], seed: int, device: str = "cpu") -> Plan:
+        """The samples of a seed."""
+        return Plan(self.n, shape, seed, self.chunk, device=device)
+
+    def of(self, n: int) -> Pool:
+        """As many as n of them."""
+        return replace(self, n=n)

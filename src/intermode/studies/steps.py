@@ -1,0 +1,284 @@
+"""Steps that the studies share, as jobs: a trained model, a pool of its samples, its exact off-support mass."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from intermode.blocks import Plan, joined, split
+from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
+from intermode.detect import Detector, describe, watches
+from intermode.evaluation import Estimate
+from intermode.exact import Outcome, off_support
+from intermode.guidance import GuidedDenoiser
+from intermode.jobs import Done, Job, Running
+from intermode.models import load_model, provenance_of, save_model, shipped
+from intermode.networks import build
+from intermode.provenance import provenance
+from intermode.samplers import Sampler
+from intermode.sampling import Generated, drawing, scores_of
+from intermode.studies.configs import Model, Pool
+from intermode.targets.gaussian import GaussianMixture
+from intermode.training import fit
+
+__all__ = [
+    "Guided",
+    "Tabulated",
+    "View",
+    "class_labels",
+    "denoiser_of",
+    "grid_range",
+    "histogram_of",
+    "losses_of",
+    "mass_job",
+    "mass_of",
+    "model_job",
+    "pool_job",
+    "pool_of",
+]
+
+
+def model_job(name: str, model: Model, data: Job | None = None, start: Job | None = None) -> Job:
+    """Train a model.
+
+    Args:
+        name: of the job.
+        model: which.
+        data: a job with the training data, tensors ``x`` and perhaps ``labels``; the model's own unless given.
+        start: a model job whose weights training begins with.
+    """
+    inputs = {key: job for key, job in (("data", data), ("start", start)) if job is not None}
+    return Job(name, train_model, model, inputs)
+
+
+def train_model(running: Running) -> dict[str, Any]:
+    """Train, or take the shipped model, into the folder ``model``."""
+    model: Model = running.config
+    place, schedule = running.folder / "model", model.noise.schedule
+    if model.shipped is not None:
+        shutil.copytree(shipped(model.shipped, schedule, model.words), place, dirs_exist_ok=True)
+        record = provenance_of(place)
+        return {"losses": record["losses"], "train_s": record["train_s"]}
+    words = model.words
+    if "data" in running.inputs:
+        given, words = running.inputs["data"].tensors(), f"{words}, generated"
+        x, labels = given["x"], given.get("labels")
+    else:
+        x, labels = model.data()
+    network = build(model.network.description(model.shape, model.classes), model.seed)
+    if "start" in running.inputs:
+        network.load_state_dict(denoiser_of(running.inputs["start"]).network.state_dict())
+    config = model.train.seeded(model.seed)
+    trained = fit(
+        network,
+        schedule,
+        x,
+        config,
+        prediction=model.prediction,
+        labels=labels,
+        folder=running.folder,
+        device=running.device,
+        progress=running.progress,
+    )
+    facts = {"losses": [round(float(loss), 6) for loss in trained.losses], "train_s": trained.seconds}
+    record = {**provenance(running.device, running.threads), "target": words, "training": asdict(config)}
+    save_model(place, trained, {**record, "training_samples": len(x), **facts})
+    (running.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return facts
+
+
+def denoiser_of(done: Done, device: str = "cpu") -> NetworkDenoiser:
+    """The denoiser that a model job made; kept in memory for the jobs that come next."""
+    return _loaded(done.folder / "model", device)
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: Path, device: str) -> NetworkDenoiser:
+    denoiser = load_model(folder)
+    denoiser.network.to(device)
+    return denoiser
+
+
+def losses_of(done: Done) -> np.ndarray:
+    """The loss curve of a model job."""
+    return np.array(done.facts["losses"])
+
+
+class View(Protocol):
+    """How a pool's chain sees the denoiser: a frozen dataclass, since results depend on it."""
+
+    def of(self, denoiser: NetworkDenoiser) -> Denoiser:
+        """The denoiser as it is sampled."""
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """By a table; see :class:`intermode.denoisers.TabulatedDenoiser`.
+
+    Attributes:
+        low, high: range in every dimension.
+        points: per dimension.
+        dimensions: 1 or 2.
+        begin: timesteps under it are left to the network.
+    """
+
+    low: float
+    high: float
+    points: int = 4096
+    dimensions: int = 1
+    begin: int = 0
+
+    def of(self, denoiser: NetworkDenoiser) -> TabulatedDenoiser:
+        return TabulatedDenoiser(
+            denoiser, self.low, self.high, points=self.points, dimensions=self.dimensions, begin=self.begin
+        )
+
+
+@dataclass(frozen=True)
+class Guided:
+    """Class by class, guided; see :class:`intermode.guidance.GuidedDenoiser`.
+
+    Attributes:
+        scale: strength w.
+    """
+
+    scale: float
+
+    def of(self, denoiser: NetworkDenoiser) -> GuidedDenoiser:
+        return GuidedDenoiser(denoiser, self.scale)
+
+
+@lru_cache(maxsize=2)
+def _viewed(folder: Path, device: str, view: View | None, fast: tuple[str, bool]) -> Denoiser:
+    """Kept in memory: the blocks of a pool share a table. ``fast`` is the precision, and whether to compile."""
+    denoiser = _loaded(folder, device)
+    precision, compiled = fast
+    network: Any = denoiser.network
+    if device.startswith("cuda") and len(denoiser.shape) == 3:
+        network = network.to(memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network)
+    autocast = torch.bfloat16 if precision == "bf16" else None
+    denoiser = NetworkDenoiser(network, denoiser.schedule, denoiser.prediction, autocast=autocast)
+    return view.of(denoiser) if view is not None else denoiser
+
+
+def class_labels(n: int, classes: int) -> Tensor:
+    """(n,) int64, the class that each sample of a pool is drawn as: all in turn."""
+    return torch.arange(n) % classes
+
+
+def pool_job(
+    name: str, model: Job, pool: Pool, seed: int, detectors: Sequence[Detector] = (), view: View | None = None
+) -> Job:
+    """Draw a pool of a model's samples, with scores for each.
+
+    Args:
+        name: of the job.
+        model: a model job; the samples of one with classes are drawn as all of them in turn.
+        pool: how many, and how.
+        seed: noise belongs to (seed, sample index).
+        detectors: score them.
+        view: how the chain sees the model.
+
+    Raises:
+        InputError: a window that no step falls in.
+    """
+    schedule = model.config.noise.schedule
+    for detector in detectors:
+        if watches(detector):
+            detector.check(schedule, pool.sampler.timesteps(schedule))
+        else:
+            detector.check(schedule)
+    said = {detector.name: describe(detector) for detector in detectors}
+    what = {"sampler": pool.sampler, "seed": seed, "detectors": said, "view": view}
+    return split(name, draw_block, what, pool.n, pool.chunk, {"model": model}, {"detectors": list(detectors)})
+
+
+def draw_block(running: Running) -> None:
+    """Some consecutive chunks of a pool."""
+    config, model = running.config, running.inputs["model"]
+    network = _loaded(model.folder / "model", running.device)
+    first, last = config["rows"]
+    plan = Plan(last, network.shape, config["seed"], config["chunk"], device=running.device)
+    classes = int(getattr(network.network, "description", {}).get("classes", 0))
+    condition = {"class_labels": class_labels(last, classes)} if classes else {}
+    denoiser = _viewed(model.folder / "model", running.device, config["view"], model_speed(model))
+    if isinstance(denoiser, TabulatedDenoiser):
+        denoiser.prepare(
+            config["sampler"].timesteps(denoiser.schedule), device=running.device, progress=running.progress
+        )
+    draw, _ = drawing(denoiser, config["sampler"], plan, running.given["detectors"], condition)
+    with running.progress.task("sampling", last - first, 0, plan.unit) as task:
+        parts = [draw(index, task) for index in plan.chunks[first // plan.chunk :]]
+    running.save(joined(parts))
+
+
+def model_speed(model: Done) -> tuple[str, bool]:
+    """(precision, compiled) that a model was trained with, and is sampled with."""
+    training = provenance_of(model.folder / "model").get("training", {})
+    return training.get("precision", "no"), bool(training.get("compile", False))
+
+
+def pool_of(done: Done, classes: int = 0) -> Generated:
+    """The samples that a pool job drew, with their scores."""
+    tensors = done.tensors()
+    x = tensors["samples"]
+    condition = {"class_labels": class_labels(len(x), classes)} if classes else {}
+    return Generated(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
+
+
+def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: int = 2) -> Job:
+    """The exact off-support mass of a model's samples, and their law.
+
+    Args:
+        name: of the job.
+        sampler: of the reverse chain.
+        model: a model job, or the config of a model: then the true score of its target is sampled.
+        cells: of the grid, per standard deviation of a step's noise.
+    """
+    config: Model = model.config if isinstance(model, Job) else model
+    what = {"sampler": sampler, "target": config.target, "noise": config.noise, "cells": cells}
+    return Job(name, find_mass, what, {"model": model} if isinstance(model, Job) else {})
+
+
+def find_mass(running: Running) -> dict[str, Any]:
+    """Exactly; of the true score, where there is no model."""
+    config = running.config
+    target = config["target"].target
+    if "model" in running.inputs:
+        denoiser: Denoiser = denoiser_of(running.inputs["model"], running.device)
+    else:
+        denoiser = MixtureDenoiser(target, config["noise"].schedule)
+    mass = off_support(denoiser, target, config["sampler"], cells=config["cells"], progress=running.progress)
+    law = mass.law
+    heavy = law.mass > 1e-14
+    tensors = {"x_0": law.x_0[heavy], "mass": law.mass[heavy]}
+    running.save({key: torch.from_numpy(value) for key, value in tensors.items()})
+    return {key: getattr(mass, key) for key in ("value", "error", "escaped", "between", "beyond")}
+
+
+def mass_of(done: Done, part: str = "value") -> Estimate:
+    """The off-support mass that a job found, between its error bounds; or its part ``between`` or ``beyond`` modes."""
+    value, error = done.facts[part], done.facts["error"]
+    return Estimate(value, max(value - error, 0.0), value + error, method="two grids")
+
+
+def histogram_of(done: Done, edges: np.ndarray) -> np.ndarray:
+    """(B,) mass of a 1-D law between neighbouring ``edges`` (B + 1,)."""
+    law = done.tensors()
+    return Outcome(law["x_0"].numpy(), law["mass"].numpy()).histogram(edges)
+
+
+def grid_range(target: GaussianMixture) -> tuple[float, float]:
+    """A range for tables that holds N(0, 1) up to 7σ and all modes of a 1-D mixture with room around them."""
+    reach = 2.0 + 20 * float(target.sigma.max())
+    return min(-7.0, float(target.means.min()) - reach), max(7.0, float(target.means.max()) + reach)
