@@ -330,14 +330,14 @@ def test_scoring_settings(refused, model, data, setting, expected):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("", "threshold: give exactly one of --kept, --reference and --labels (got 0)"),
-        ("--kept 0.5 --labels labels.npy", "threshold: give exactly one of --kept, --reference and --labels (got 2)"),
+        ("", "threshold: give exactly one of kept, reference and labels (got 0)"),
+        ("--kept 0.5 --labels labels.npy", "threshold: give exactly one of kept, reference and labels (got 2)"),
         ("--kept 98", "kept: 98.0 must lie strictly between 0 and 1"),
         ("--kept nan", "kept: nan must be a finite number"),
-        ("--reference few.npy", "alpha: 0.05 needs at least 19 in-support scores; there are 5"),
+        ("--reference few.npy", "alpha: 0.01 needs at least 99 in-support scores; there are 5"),
         ("--reference scores.npy --alpha 0", "alpha: 0.0 must lie strictly between 0 and 1"),
         ("--reference none.npy", "reference: none.npy not found"),
-        ("--labels few.npy", "labels: few.npy must hold 300 numbers, each 0 or 1"),
+        ("--labels few.npy", "labels: few.npy must hold 300 values, one for each sample; it holds 5"),
         ("--labels labels.npy --removed 1.5", "removed: 1.5 must lie strictly between 0 and 1"),
         ("--kept 0.5 --scores few.npy", "scores: 5 for 300 samples; need one for each"),
         ("--kept 0.5 --scores wide.npy", "scores: each row of wide.npy has shape (2,); must be (1,)"),
@@ -353,9 +353,7 @@ def test_filter_settings(refused, data, setting, expected):
 
 
 def test_an_array_without_scores_needs_them(refused, data):
-    assert "scores: data.npy holds none; give --scores FILE" in refused(
-        "filter", "data.npy", "--kept", "0.9", "--out", "o"
-    )
+    assert "scores: data.npy holds none; give scores" in refused("filter", "data.npy", "--kept", "0.9", "--out", "o")
 
 
 # output folders
@@ -551,7 +549,7 @@ def test_train_sample_score_filter(here, done, suffix):
     assert Path("scores.csv").read_text().startswith("id,hal-renoise\n")
 
     said = done("filter", source, "--scores", "scores.npy", "--kept", "0.9", "--out", "out")
-    assert said.startswith("kept: 270 of 300 in out")
+    assert said.startswith("270 of 300 kept (90 %): score up to ")
     rows, kept_scores = listed_in("out/kept_scores.csv")
     assert np.array_equal(kept_scores, scores[rows])
     assert np.array_equal(rows, np.sort(np.argsort(scores)[:270]))

@@ -178,7 +178,7 @@ def test_several_detectors_have_a_column_each(run, folder, tmp_path):
     for name, values in scores.columns.items():
         assert np.array_equal(listed.columns[name], values)  # every digit is written
     assert listed.ids == scores.ids
-    with pytest.raises(InputError, match=r"holds several columns \(hal-renoise, mean\); choose one with --by"):
+    with pytest.raises(InputError, match=r"holds several columns \(hal-renoise, mean\); choose one as by"):
         scores.column(None, "scores")
     assert scores.column("mean", "scores")[1] is scores.columns["mean"]
     with pytest.raises(InputError, match=r"has no column 'hal'; choose from hal-renoise, mean"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -410,3 +411,79 @@ def test_without_datasets_its_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs datasets; install it with: pip install 'intermode\[datasets\]'"):
         open_source(tmp_path)
+
+
+# columns
+
+
+def test_every_form_tells_its_columns(tmp_path, pixels, folder):
+    parquet = open_source(as_parquet(tmp_path / "x.parquet", pixels, _image_column(map(encoded, pixels))))
+    assert parquet.column("caption").tolist() == [f"number {k}" for k in range(7)]
+    data = open_source(as_dataset(tmp_path / "x", pixels))
+    assert data.column("n").tolist() == list(map(str, range(7)))
+    save_tensors(tmp_path / "x.safetensors", {"samples": torch.zeros(7, 2), "class": torch.arange(7)})
+    tensors = open_source(tmp_path / "x.safetensors")
+    assert tensors.column("class").tolist() == list(map(str, range(7)))
+    images = open_source(folder)
+    assert images.column("label").tolist() == ["0", "1", "0", "1", "0", "1", "0"]  # of its metadata
+    (folder / "metadata.csv").unlink()
+    assert images.ids(0, 7) == open_source(folder).ids(0, 7)
+    assert open_source(folder).column("label").tolist() == ["cats"] * 3 + ["dogs/big"] * 4
+    (folder / "cats" / "metadata.csv").write_text("file_name,é\n0.png,10\n1.png,11\n2.png,12\n")
+    assert open_source(folder).column("é").tolist() == ["10", "11", "12", "3", "4", "5", "6"]
+    np.save(tmp_path / "x.npy", pixels)
+    for source in (parquet, data, tensors, open_source(folder), open_source(tmp_path / "x.npy")):
+        with pytest.raises(InputError, match=r"^within: .* has no (column )?'kind'"):
+            source.column("kind")
+    with pytest.raises(InputError, match="no column 'samples' of 7 values"):
+        tensors.column("samples")
+
+
+# writing in bounded memory
+
+
+def test_tensors_of_every_kind_are_copied_bit_by_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("intermode.data.arrays.PIECE", 40)  # a few rows at a time
+    rng = np.random.default_rng(0)
+    bits = torch.from_numpy(rng.integers(0, 256, (50, 3, 8), dtype=np.uint8))
+    kinds = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    tensors = {f"{kind}": bits.view(kind).clone() for kind in kinds}
+    tensors |= {"flags": torch.from_numpy(rng.random(50) < 0.5), "a": torch.zeros(3)}
+    save_tensors(tmp_path / "x.safetensors", tensors | {"samples": bits})
+    source = open_source(tmp_path / "x.safetensors")
+    rows = np.flatnonzero(rng.random(50) < 0.4)
+    for chosen in (rows, np.arange(0), np.arange(50), np.array([49])):
+        written = source.write(chosen, tmp_path / "part")
+        assert written == tmp_path / "part.safetensors"
+        found, _ = load_tensors(written)
+        assert set(found) == {*tensors, "samples"} - {"a"}  # which has no row for each sample
+        for name, tensor in found.items():
+            whole = tensors.get(name, bits)
+            assert tensor.dtype == whole.dtype
+            assert tensor.shape == (len(chosen), *whole.shape[1:])
+            if tensor.is_floating_point():  # NaN equals itself bit by bit
+                as_bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+                tensor, whole = tensor.view(as_bits), whole.view(as_bits)
+            assert torch.equal(tensor, whole[chosen])
+
+
+def test_a_subset_of_a_large_file_takes_little_memory(tmp_path):
+    """400 MB of tensors, of which half is written, in a process that may grow by 150 MB."""
+    code = (
+        "import resource, sys, numpy as np, torch\n"
+        "from pathlib import Path\n"
+        "from intermode.data import open_source\n"
+        "from intermode.files import save_tensors\n"
+        "source = open_source(Path('x.safetensors'))\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "source.write(np.arange(0, 10), Path('warm'))\n"
+        "before = peak()\n"
+        "source.write(np.arange(0, len(source), 2), Path('part'))\n"
+        "print((peak() - before) / 1024)"
+    )
+    save_tensors(tmp_path / "x.safetensors", {"samples": torch.zeros(100_000, 1000), "score.hal": torch.zeros(100_000)})
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert float(ended.stdout) < 150
+    assert load_tensors(tmp_path / "part.safetensors", lambda name: name == "score.hal")[0]["score.hal"].shape == (
+        50_000,
+    )

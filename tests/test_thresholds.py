@@ -187,11 +187,11 @@ def test_a_threshold_of_before_is_read(tmp_path):
     ("content", "expected"),
     [
         (None, "not found"),
-        ("[1]", "is no threshold; must hold a finite number as value"),
+        ("[]", "is no threshold; must hold a finite number as value"),
         ('{"value": "1"}', "must hold a finite number"),
         ('{"value": true}', "must hold a finite number"),
         ('{"value": NaN}', "must hold a finite number"),
-        ('{"within": [{"value": 1}, {"value": 2}]}', "holds a threshold for each of 2 labels"),
+        ('[{"value": 1}, {"value": 2}]', "holds a threshold for each of 2 labels"),
         ("{", "not valid JSON"),
     ],
 )

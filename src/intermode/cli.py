@@ -6,14 +6,11 @@ import errno
 import hashlib
 import io
 import math
-import os
 import re
 import shlex
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -24,14 +21,11 @@ from intermode.errors import InputError
 from intermode.experiments import EXPERIMENTS, TIERS, find, nearest
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
 
-    from intermode.data import Source
     from intermode.denoisers import NetworkDenoiser
     from intermode.detect import Detector, SampleDetector
     from intermode.progress import Progress
-    from intermode.scores import Scores
     from intermode.thresholds import Threshold
 
 __all__ = ["main"]
@@ -568,13 +562,14 @@ def _score(args: Sequence[str]) -> None:
     from intermode.data import open_source
     from intermode.detect import describe, watches
     from intermode.detect.registry import DEFAULT
+    from intermode.filtering import check_outside
     from intermode.models import load_model, weights_digest
     from intermode.progress import Bars
     from intermode.scoring import model_identity, score_source
 
     if options.out.suffix not in (".parquet", ".npy", ".csv") or options.out.is_dir():
         raise InputError(f"out: {options.out} must be a file that ends in .parquet, .csv or .npy")
-    _check_outside(options.out, options.data)
+    check_outside(options.out, options.data)
     if options.seed < 0:
         raise InputError(f"seed: {options.seed} must be at least 0")
     _use_threads(options.threads)
@@ -608,15 +603,6 @@ def _score(args: Sequence[str]) -> None:
     print(f"scores: {options.out} ({scored.samples - scored.skipped:,}{skipped})")
 
 
-def _check_outside(out: Path, data: Path) -> None:
-    """Nothing is written over the data, or into its folder."""
-    there, here = out.resolve(), data.resolve()
-    if there == here:
-        raise InputError(f"out: {out} is the data itself; choose another place")
-    if here in there.parents:
-        raise InputError(f"out: {out} lies in the data's folder {data}, which is never changed; choose another place")
-
-
 @dataclass
 class FilterOptions:
     """Keep the samples under a threshold. Give one of: kept; reference and alpha; labels and removed."""
@@ -633,81 +619,26 @@ class FilterOptions:
     """Keep this share of the samples, those with the lowest scores."""
     reference: Path | None = None
     """Scores of samples known to be good: with alpha, a guarantee on what is kept."""
-    alpha: float = 0.05
+    alpha: float = 0.01
     """A good sample is lost with at most this probability (with reference)."""
     labels: Path | None = None
     """Whether samples are hallucinated, 0 or 1: for each (.npy, .csv), or by id (.csv, .parquet with a column id)."""
     removed: float = 0.95
     """Remove this share of the hallucinations (with labels)."""
+    within: str | None = None
+    """Labels, such as classes, that get a threshold each, so that none is starved: a file (.npy, .csv or .parquet, by
+    row or by id), or a column of the data (of a folder of images, label is the folder of each)."""
     column: str | None = None
     """Of a table, that holds the images for the sheet; found out unless given."""
 
 
 def _filter(args: Sequence[str]) -> None:
     options = _parse(FilterOptions, args, "filter", "Keep the samples under a threshold; the input is never changed.")
-    from intermode.data import open_source
-    from intermode.detect.registry import DEFAULT
-    from intermode.filtering import write_parts
-    from intermode.scores import read_scores
+    from intermode.filtering import filter
 
-    ways = [name for name in ("kept", "reference", "labels") if getattr(options, name) is not None]
-    if len(ways) != 1:
-        raise InputError(f"threshold: give exactly one of --kept, --reference and --labels (got {len(ways)})")
-    _check_new(options.out)
-    _check_outside(options.out, options.data)
-    source = open_source(options.data, column=options.column)
-    scores = read_scores(options.scores or options.data) if options.scores or _holds_scores(options.data) else None
-    if scores is None:
-        raise InputError(f"scores: {options.data} holds none; give --scores FILE")
-    scores.check_data(source)
-    by = options.by or (DEFAULT if DEFAULT in scores.columns else None)
-    name, values = scores.column(by, "scores")
-    threshold = _threshold(options, source, scores, name, values)
-    with _whole_folder(options.out) as folder:
-        keep = write_parts(source, values, name or "score", threshold, folder)
-    count = int(keep.sum())
-    print(f"kept: {count:,} of {len(keep):,} in {options.out} ({threshold.rule}, score up to {threshold.value:.4g})")
-
-
-def _holds_scores(data: Path) -> bool:
-    from intermode.files import load_tensors
-
-    return data.suffix == ".safetensors" and any(name.startswith("score.") for name in load_tensors(data)[0])
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` to write to; renamed to it on success, removed on failure."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes folders private to their owner
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _threshold(options: FilterOptions, source: Source, scores: Scores, name: str, values: np.ndarray) -> Threshold:
-    """Fitted on what could be read."""
-    import numpy as np
-
-    from intermode import thresholds
-    from intermode.filtering import labels_of
-    from intermode.scores import read_scores
-
-    read = ~np.isnan(values)
-    if options.kept is not None:
-        return thresholds.Threshold.quantile(values[read], options.kept)
-    if options.reference:
-        reference = read_scores(options.reference, "reference")
-        reference.check_same_score(scores, "reference")
-        good = reference.column(name or None, "reference")[1]
-        return thresholds.Threshold.conformal(good[~np.isnan(good)], options.alpha)
-    assert options.labels is not None
-    rows, bad = labels_of(read_scores(options.labels, "labels"), source)
-    known = read[rows]
-    return thresholds.Threshold.labelled(values[rows][known], bad[known], removed=options.removed)
+    filtered = filter(**vars(options))
+    print(filtered)
+    print(f"folder: {filtered.out}")
 
 
 @dataclass

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, 
             raise OSError(number, os.strerror(number), str(path)) from None
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+def load_tensors(path: Path, wanted: Callable[[str], bool] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors, all or those of wanted names, and metadata of a safetensors file.
 
     Raises:
         InputError: missing, truncated, or not safetensors (a pickle, say).
@@ -93,7 +93,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise InputError(f"{path}: not found")
     try:
         with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118 (no dict)
             # a copy: the file's own memory map would keep it open and change with it
-            return {k: file.get_tensor(k).clone() for k in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
+            return {name: file.get_tensor(name).clone() for name in names}, file.metadata() or {}
     except SafetensorError:
         raise InputError(f"{path}: is truncated or no safetensors file (pickles are not loaded)") from None

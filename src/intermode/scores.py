@@ -24,7 +24,7 @@ from intermode.data import Source, load_samples, save_array
 from intermode.errors import InputError
 from intermode.files import load_tensors, replacing
 
-__all__ = ["Scores", "read_scores", "write_scores"]
+__all__ = ["Scores", "read_labels", "read_scores", "scores_beside", "write_scores"]
 
 KEY = b"intermode"
 BESIDE = "score."
@@ -36,13 +36,13 @@ class Scores:
     """What a file of scores holds.
 
     Attributes:
-        path: of the file.
+        path: of the file, if they come from one.
         columns: (n,) float64 for each name.
         ids: (n,) of the samples, if the file has them.
         about: what was scored by what, if the file says so.
     """
 
-    path: Path
+    path: Path | None
     columns: Mapping[str, np.ndarray]
     ids: Sequence[str] | None = None
     about: Mapping[str, Any] | None = None
@@ -58,14 +58,14 @@ class Scores:
         """
         known = ", ".join(self.columns)
         if name is None and len(self.columns) > 1:
-            advice = "there must be one" if field == "labels" else "choose one with --by"
+            advice = "there must be one" if field == "labels" else "choose one as by"
             raise InputError(f"{field}: {self.path} holds several columns ({known}); {advice}")
         name = next(iter(self.columns)) if name is None else name
         if name in self.columns:
             return name, self.columns[name]
         if set(self.columns) == {""}:  # numbers without a name
             return name, self.columns[""]
-        raise InputError(f"{field}: {self.path} has no column {name!r}; choose from {known}")
+        raise InputError(f"{field}: {f'{self.path} has ' if self.path else ''}no column {name!r}; choose from {known}")
 
     def check_same_score(self, other: Scores, field: str) -> None:
         """Raise InputError if these are scores by another model or other settings, as far as the files can tell."""
@@ -155,14 +155,60 @@ def read_scores(path: Path, field: str = "scores") -> Scores:
         return _read_parquet(path, field)
     if path.suffix == ".csv" and (named := _read_csv(path, field)) is not None:
         return named
-    if path.suffix == ".safetensors":
-        tensors = {
-            k.removeprefix(BESIDE): v.double().numpy() for k, v in load_tensors(path)[0].items() if k.startswith(BESIDE)
-        }
-        if tensors:
-            return Scores(path, tensors)
+    if (beside := scores_beside(path)) is not None:
+        return beside
     values = load_samples(path, (1,), finite=False, field=field, dtype=np.float64)[:, 0].numpy()
     return Scores(path, {"": values})
+
+
+def scores_beside(path: Path) -> Scores | None:
+    """The scores that a file of samples holds beside them; None for none, or no such file.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    found = load_tensors(path, lambda name: name.startswith(BESIDE))[0]
+    return Scores(path, {k.removeprefix(BESIDE): v.double().numpy() for k, v in found.items()}) if found else None
+
+
+def read_labels(path: Path, field: str) -> tuple[list[str] | None, np.ndarray]:
+    """Labels of samples, as words, with their ids if the file has them: ids or None, and (n,) words.
+
+    Args:
+        path: ``.npy`` (n,), ``.csv`` or ``.parquet`` with a column of labels and, if need be, one named ``id`` (or
+            ``file_name``, as metadata of images has it), or ``.csv`` with one label a line.
+        field: what the file is to the user, for errors.
+
+    Raises:
+        InputError: missing, damaged, or without one column of labels.
+    """
+    if not path.is_file():
+        raise InputError(f"{field}: {path} {'is not a file' if path.exists() else 'not found'}")
+    try:
+        if path.suffix == ".npy":
+            return None, np.load(path).astype(str)
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            columns = {name: list(map(str, values)) for name, values in pq.read_table(path).to_pydict().items()}
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [row for row in csv.reader(file) if row]
+            if rows and len(rows[0]) == 1 and rows[0][0] != "label":
+                return None, np.array([row[0] for row in rows])
+            columns = {name: [row[k] for row in rows[1:]] for k, name in enumerate(rows[0] if rows else [])}
+        else:
+            raise InputError(f"{field}: {path} must end in .npy, .csv or .parquet, or be the name of a column")
+    except (ValueError, IndexError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{field}: {path} cannot be read as labels ({str(error).splitlines()[0]})") from None
+    ids = next((columns.pop(name) for name in ("id", "file_name") if name in columns), None)
+    if len(columns) != 1:
+        raise InputError(f"{field}: {path} must hold one column of labels (found: {', '.join(columns) or 'none'})")
+    return ids, np.array(next(iter(columns.values())))
 
 
 def _read_parquet(path: Path, field: str) -> Scores:

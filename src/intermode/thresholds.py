@@ -185,8 +185,8 @@ class Threshold:
             InputError: no such file, or one without one threshold.
         """
         found = read_json(Path(path))
-        if isinstance(found, dict) and isinstance(found.get("within"), list):
-            raise InputError(f"{path}: holds a threshold for each of {len(found['within'])} labels; must be one")
+        if isinstance(found, list) and found:
+            raise InputError(f"{path}: holds a threshold for each of {len(found)} labels; must be one")
         value = found.get("value") if isinstance(found, dict) else None
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise InputError(f"{path}: is no threshold; must hold a finite number as value")

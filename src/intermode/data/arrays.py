@@ -8,8 +8,10 @@ memory for as long as it is open would count as the process's own, page after pa
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from torch import Tensor
 from intermode.data.pixels import arrange, is_picture, picture_of
 from intermode.data.source import Block, digest_of
 from intermode.errors import InputError
-from intermode.files import load_tensors, replacing, save_tensors, write_text
+from intermode.files import replacing, write_text
 
 __all__ = ["SUFFIXES", "ArrayFile", "load_samples", "save_array"]
 
 SUFFIXES = (".npy", ".csv", ".safetensors")
 PIECE = 2**20
-"""Numbers copied at once."""
+"""Numbers, or bytes, copied at once."""
 
 
 class _Npy:
@@ -102,10 +104,39 @@ class _Safetensors:
             found = found if found.dtype == torch.uint8 else found.double()
             return np.array(found.numpy())  # a copy: the file's own memory would stay mapped
 
+    def column(self, name: str) -> np.ndarray | None:
+        with self._open() as file:
+            if name not in file.keys():  # noqa: SIM118 (no dict)
+                return None
+            values = file.get_tensor(name)
+            return np.array(values.tolist()).astype(str) if values.shape == self.shape[:1] else None
+
     def write(self, rows: np.ndarray, path: Path) -> None:
-        """Every tensor with as many rows as the samples is copied."""
-        tensors, _ = load_tensors(self._path)
-        save_tensors(path, {k: t[rows] for k, t in tensors.items() if t.ndim and len(t) == self.shape[0]})
+        """Every tensor with as many rows as the samples is copied, a piece at a time."""
+        n = self.shape[0]
+        with self._open() as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            kinds = {name: (p.get_dtype(), p.get_shape()) for name, p in parts.items() if p.get_shape()[:1] == [n]}
+            widths = {name: parts[name][:1].nbytes for name in kinds}  # bytes of a row
+        header, end = {}, 0
+        names = sorted(kinds, key=lambda name: (-widths[name] // max(1, prod(kinds[name][1][1:])), name))
+        for name in names:  # those of the largest numbers first, so that all are aligned
+            kind, shape = kinds[name]
+            begin, end = end, end + len(rows) * widths[name]
+            header[name] = {"dtype": kind, "shape": [len(rows), *shape[1:]], "data_offsets": [begin, end]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with replacing(path) as temporary, temporary.open("wb") as copy:
+            copy.write(len(text).to_bytes(8, "little") + text)
+            for name in names:
+                piece = max(1, PIECE // max(1, widths[name]))
+                for start in range(0, n, piece):
+                    here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + piece)] - start
+                    if len(here):
+                        with self._open() as file:
+                            block = file.get_slice(name)[start : start + piece][torch.from_numpy(here)]
+                        flat = block.clone(memory_format=torch.contiguous_format).flatten()
+                        copy.write(flat.view(torch.uint8).numpy().tobytes())
 
 
 _READERS: dict[str, Callable[[Path], _Npy | _Csv | _Safetensors]] = {
@@ -178,8 +209,18 @@ class ArrayFile:
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray | None]:
         return [picture_of(row) for row in self.numbers(np.asarray(indices, dtype=np.int64))]
 
-    def write(self, rows: np.ndarray, stem: Path) -> None:
-        self._array.write(rows, stem.with_name(stem.name + self.path.suffix))
+    def column(self, name: str) -> np.ndarray:
+        found = self._array.column(name) if isinstance(self._array, _Safetensors) else None
+        if found is None:
+            raise InputError(
+                f"within: {self.path} has no column {name!r} of {len(self)} values, and no file is so named"
+            )
+        return found
+
+    def write(self, rows: np.ndarray, stem: Path) -> Path:
+        path = stem.with_name(stem.name + self.path.suffix)
+        self._array.write(rows, path)
+        return path
 
 
 def load_samples(

@@ -15,6 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,24 @@ class ImageFolder:
                 found.append(None)
         return found
 
-    def write(self, rows: np.ndarray, stem: Path) -> None:
+    def column(self, name: str) -> np.ndarray:
+        """Of the metadata; or, for ``label``, the folder of each image, as `datasets` has it."""
+        found = {
+            image: str(row[name])
+            for metadata in self._metadata
+            for _, image, row in self._records(metadata)
+            if image is not None and name in row
+        }
+        if not found and name == "label":
+            return np.array([PurePosixPath(image).parent.as_posix() for image in self._names])
+        if lacking := [image for image in self._names if image not in found]:
+            raise InputError(
+                f"within: the metadata of {self.path} has no {name!r} for {len(lacking)} images ({lacking[0]} say), "
+                "and no file is so named"
+            )
+        return np.array([found[image] for image in self._names])
+
+    def write(self, rows: np.ndarray, stem: Path) -> Path:
         names = [self._names[row] for row in rows]
         stem.mkdir(parents=True)
         for name in names:
@@ -120,15 +138,20 @@ class ImageFolder:
             shutil.copyfile(self.path / name, stem / name)
         kept = set(names)
         for name in self._metadata:
-            place = PurePosixPath(name).parent
-            with (self.path / name).open(encoding="utf-8-sig", newline="") as file:
-                records = _csv_records(file) if name.endswith(".csv") else _json_records(file)
-                try:
-                    text = [raw for raw, own in records if own is None or _within(place, own) in kept]
-                except (csv.Error, ValueError, AttributeError):
-                    raise InputError(f"data: {self.path / name} is no metadata with a file_name in each row") from None
-            if any(PurePosixPath(each).is_relative_to(place) for each in names):
-                (stem / name).write_text("".join(text), encoding="utf-8", newline="")
+            if any(PurePosixPath(each).is_relative_to(PurePosixPath(name).parent) for each in names):
+                with (stem / name).open("w", encoding="utf-8", newline="") as copy:
+                    copy.writelines(raw for raw, image, _ in self._records(name) if image is None or image in kept)
+        return stem
+
+    def _records(self, metadata: str) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        """Each row of a file of metadata: its text, its image and its fields; a header is of no image."""
+        place = PurePosixPath(metadata).parent
+        with (self.path / metadata).open(encoding="utf-8-sig", newline="") as file:
+            try:
+                for raw, row in _csv_records(file) if metadata.endswith(".csv") else _json_records(file):
+                    yield raw, None if row is None else _within(place, str(row["file_name"])), row or {}
+            except (csv.Error, ValueError, TypeError, KeyError):
+                raise InputError(f"data: {self.path / metadata} is no metadata with a file_name in each row") from None
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
@@ -155,8 +178,8 @@ def _within(place: PurePosixPath, name: str) -> str:
     return os.path.normpath(place / name.replace("\\", "/"))
 
 
-def _csv_records(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """Each row's text and ``file_name``; the header has none. A quoted field may hold line breaks."""
+def _csv_records(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each row's text and fields; the header has none. A quoted field may hold line breaks."""
     raw: list[str] = []
 
     def remembered() -> Iterator[str]:
@@ -164,19 +187,18 @@ def _csv_records(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             raw.append(line)
             yield line
 
-    column, header = 0, True
+    names: list[str] | None = None
     for row in csv.reader(remembered()):
         text = "".join(raw)
         raw.clear()
-        if header:
-            header = False
-            column = row.index("file_name")
+        if names is None:
+            names = row
             yield text, None
         elif row:
-            yield text, row[column] if column < len(row) else ""
+            yield text, dict(zip(names, row, strict=False))
 
 
-def _json_records(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+def _json_records(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     for line in lines:
         if line.strip():
-            yield line, str(json.loads(line).get("file_name", ""))
+            yield line, json.loads(line)

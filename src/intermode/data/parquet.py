@@ -125,7 +125,13 @@ class ParquetFile:
                 break
         return [found[index] for index in indices]
 
-    def write(self, rows: np.ndarray, stem: Path) -> None:
+    def column(self, name: str) -> np.ndarray:
+        if name not in self._schema.names:
+            raise InputError(f"within: {self.path} has no column {name!r}; choose from {', '.join(self._schema.names)}")
+        return np.array([str(v) for table in self._tables(ROWS, columns=[name]) for v in table.column(0).to_pylist()])
+
+    def write(self, rows: np.ndarray, stem: Path) -> Path:
+        path = stem.with_name(f"{stem.name}.parquet")
         mask = np.zeros(len(self), bool)
         mask[rows] = True
         with self._open() as file:
@@ -137,7 +143,7 @@ class ParquetFile:
             }
         }
         with (
-            replacing(stem.with_name(f"{stem.name}.parquet")) as temporary,
+            replacing(path) as temporary,
             pq.ParquetWriter(temporary, self._schema, **settings) as writer,
         ):
             held: list[pa.Table] = []
@@ -150,3 +156,4 @@ class ParquetFile:
                     held = []
             if held:
                 writer.write_table(pa.concat_tables(held))
+        return path

@@ -97,7 +97,12 @@ class SavedDataset:
         opened = self._open().select_columns(column.name)
         return [column.picture(opened[index : index + 1]) for index in indices]
 
-    def write(self, rows: np.ndarray, stem: Path) -> None:
+    def column(self, name: str) -> np.ndarray:
+        if name not in self._schema.names:
+            raise InputError(f"within: {self.path} has no column {name!r}; choose from {', '.join(self._schema.names)}")
+        return np.array([str(value) for value in self._open().data.column(name).to_pylist()])
+
+    def write(self, rows: np.ndarray, stem: Path) -> Path:
         import datasets
 
         shown = not datasets.are_progress_bars_disabled()
@@ -109,3 +114,4 @@ class SavedDataset:
         finally:
             if shown:
                 datasets.enable_progress_bars()
+        return stem

@@ -73,8 +73,15 @@ class Source(Protocol):
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray | None]:
         """Images (H, W) or (H, W, 3) in [-1, 1] to look at; None for one that cannot be read."""
 
-    def write(self, rows: np.ndarray, stem: Path) -> None:
-        """Write samples ``rows`` (rising indices) in the source's own form, at ``stem`` with its suffix."""
+    def column(self, name: str) -> np.ndarray:
+        """(n,) words, what a column of that name says of each sample: its class, say.
+
+        Raises:
+            InputError: no such column.
+        """
+
+    def write(self, rows: np.ndarray, stem: Path) -> Path:
+        """Write samples ``rows`` (rising indices) in the source's own form, at ``stem`` with its suffix: where."""
 
 
 def digest_of(files: Sequence[tuple[str, Path]]) -> str:
