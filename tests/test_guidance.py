@@ -12,7 +12,7 @@ from intermode.networks import build
 from intermode.samplers import Ancestral
 from intermode.sampling import Plan, generate, replay, score
 from intermode.schedules import cosine
-from intermode.training import TrainConfig, train
+from intermode.training import TrainConfig, fit
 
 CLASSED = {"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4, "classes": 3}
 
@@ -135,7 +135,7 @@ def test_training_tells_the_label_and_drops_its_share():
     # the data is its label, far larger than the noise at t = 0
     labels = torch.arange(5).repeat(20)
     data = 1000.0 * labels[:, None].float()
-    train(Network(), cosine(2), data, TrainConfig(steps=40, batch=100, drop=0.25), labels=labels)
+    fit(Network(), cosine(2), data, TrainConfig(steps=40, batch=100, drop=0.25), labels=labels)
     told = torch.cat([classes for _, classes in seen])
     # 4,000 draws, p = 1/4: five and a half standard errors are passed with probability 4e-8
     assert abs((told == 5).float().mean() - 0.25) < 5.5 * np.sqrt(0.25 * 0.75 / 4000)
@@ -145,7 +145,7 @@ def test_training_tells_the_label_and_drops_its_share():
     assert order > 0.5  # labels belong to their samples, at whatever timestep
     for value in (0, 1):
         seen.clear()
-        train(Network(), cosine(2), data, TrainConfig(steps=1, batch=50, drop=value), labels=labels)
+        fit(Network(), cosine(2), data, TrainConfig(steps=1, batch=50, drop=value), labels=labels)
         assert bool((seen[0][1] == 5).all()) is bool(value)
 
 
@@ -158,4 +158,4 @@ def test_labels_that_do_not_fit_are_refused(denoiser):
         (torch.zeros(4), "float"),
     ):
         with pytest.raises(InputError, match=word):
-            train(network, cosine(20), data, TrainConfig(steps=1, batch=2), labels=labels)
+            fit(network, cosine(20), data, TrainConfig(steps=1, batch=2), labels=labels)

@@ -4,12 +4,22 @@ import json
 import pickle
 
 import pytest
+import tiny_pipelines
 import torch
 
 from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
-from intermode.models import load_model, provenance_of, save_model
+from intermode.models import (
+    SHIPPED,
+    as_denoiser,
+    check_saving,
+    load,
+    load_model,
+    provenance_of,
+    save_model,
+    shipped_names,
+)
 from intermode.networks import build
 from intermode.schedules import Schedule, cosine
 
@@ -131,3 +141,55 @@ def test_a_schedule_that_cannot_be_described_is_not_saved(tmp_path, network):
     with pytest.raises(InputError, match="schedule"):
         save_model(tmp_path / "model", NetworkDenoiser(network(), schedule), {})
     assert not (tmp_path / "model").exists()
+
+
+# what a user asks for
+
+
+def test_a_model_is_a_shipped_one_by_name_or_a_folder_or_a_denoiser(folder, tmp_path, monkeypatch):
+    names = shipped_names()
+    assert {"gaussian-1d", "grid", "diamond", "shapes"} <= set(names)
+    assert "lenet-mnist" not in names  # a classifier
+    for name in names:
+        assert load(name).identity == load_model(SHIPPED / name).identity
+    own = load(folder)
+    assert load(str(folder)).identity == own.identity
+    assert as_denoiser(own) is own
+    assert as_denoiser("grid").shape == (2,)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "grid")
+    assert load("./grid").identity == own.identity
+    assert load("grid").identity != own.identity
+
+
+def test_an_unknown_model_names_the_nearest_and_all():
+    with pytest.raises(InputError) as caught:
+        load("gausian-1d")
+    message = str(caught.value)
+    assert "did you mean gaussian-1d?" in message
+    assert all(name in message for name in shipped_names())
+    assert "\n" not in message
+    with pytest.raises(InputError, match=r"no/such/model: no such model folder$"):
+        load("no/such/model")
+    with pytest.raises(InputError, match="model: int is none; give a Denoiser, a folder, or one of"):
+        as_denoiser(5)
+
+
+def test_a_pipeline_folder_is_a_model(tmp_path):
+    tiny_pipelines.ddpm().save_pretrained(tmp_path)
+    assert load(tmp_path).shape == (1, 8, 8)
+    assert as_denoiser(str(tmp_path)).classes == 0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "schedule", "description", "message"),
+    [
+        ("eps", Schedule(cosine(9).signal, cosine(9).noise), {"kind": "mlp", "dimensions": 1}, "schedule: was made by"),
+        ("flow", cosine(9), {"kind": "unet", "sample_size": 8, "channels": [32]}, "prediction: a DDPMPipeline knows"),
+        ("eps", cosine(9), None, "network: a Linear has no description"),
+    ],
+)
+def test_what_could_not_be_opened_again_is_refused_before_it_is_trained(prediction, schedule, description, message):
+    network = torch.nn.Linear(1, 1) if description is None else build(description)
+    with pytest.raises(InputError, match=message):
+        check_saving(network, schedule, prediction)

@@ -13,9 +13,11 @@ from torch import nn
 
 from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.errors import InputError
-from intermode.schedules import linear
+from intermode.models import load, provenance_of
+from intermode.networks import build
+from intermode.schedules import Schedule, cosine, linear
 from intermode.targets.gaussian import GaussianMixture, line
-from intermode.training import TrainConfig, train
+from intermode.training import TrainConfig, Trained, default_network, fit, train
 
 CONFIG = TrainConfig(steps=30, batch=64, seed=1, checkpoint_every=10)
 PREDICTIONS = ["eps", "x0", "v", "flow"]
@@ -28,7 +30,7 @@ def data():
 
 def assert_equal(a, b):
     """Bit for bit, weights and losses."""
-    for (name, p), q in zip(a.denoiser.network.named_parameters(), b.denoiser.network.parameters(), strict=True):
+    for (name, p), q in zip(a.network.named_parameters(), b.network.parameters(), strict=True):
         assert torch.equal(p, q), name
     assert np.array_equal(a.losses, b.losses)
 
@@ -52,11 +54,11 @@ def test_every_prediction_learns_the_posterior_mean(prediction):
     """On one Gaussian, where the answer is known in closed form and the network can express it exactly."""
     target, schedule = GaussianMixture(np.array([[0.7]]), np.array([0.5]), np.ones(1)), linear(5, 0.05, 0.6)
     config = TrainConfig(steps=700, batch=1000, learning_rate=0.05, seed=0)
-    trained = train(Affine(5), schedule, target.sample(100_000, 0), config, prediction=prediction)
+    trained = fit(Affine(5), schedule, target.sample(100_000, 0), config, prediction=prediction)
     x = torch.linspace(-0.5, 1.5, 21)[:, None]
     for t in range(5):
         expected = MixtureDenoiser(target, schedule)(x.double(), t)
-        assert torch.allclose(trained.denoiser(x, t).double(), expected, rtol=0, atol=0.03), t
+        assert torch.allclose(trained(x, t).double(), expected, rtol=0, atol=0.03), t
 
 
 class Oracle(nn.Module):
@@ -78,10 +80,10 @@ class Oracle(nn.Module):
 def test_objective_and_denoiser_mean_the_same(prediction, schedule):
     """A network with no loss is one whose denoiser returns the data."""
     x_0 = torch.tensor([[0.3, -1.2]])
-    trained = train(Oracle(x_0, schedule, prediction), schedule, x_0, CONFIG, prediction=prediction)
+    trained = fit(Oracle(x_0, schedule, prediction), schedule, x_0, CONFIG, prediction=prediction)
     assert trained.losses.max() < 1e-8
     x_t = schedule.add_noise(x_0.expand(3, 2), torch.ones(3, 2), torch.tensor([0, 10, 20]))
-    assert torch.allclose(trained.denoiser(x_t, torch.tensor([0, 10, 20])), x_0.expand(3, 2), atol=1e-5)
+    assert torch.allclose(trained(x_t, torch.tensor([0, 10, 20])), x_0.expand(3, 2), atol=1e-5)
 
 
 class Recorder(nn.Module):
@@ -102,7 +104,7 @@ def test_timesteps_are_uniform_and_samples_noised_to_their_own_level(schedule):
     """Each |z| < 6: p = 2e-9 for each of the 80 numbers, under 1e-6 together."""
     network = Recorder()
     x_0 = torch.full((10, 1), 2.0)
-    train(network, schedule, x_0, TrainConfig(steps=40, batch=2000))
+    fit(network, schedule, x_0, TrainConfig(steps=40, batch=2000))
     t, x_t = torch.cat(network.t).numpy(), torch.cat(network.x_t).double().numpy()[:, 0]
     expected = len(t) / 40
     counts = np.bincount(t, minlength=40)
@@ -117,13 +119,13 @@ def test_timesteps_are_uniform_and_samples_noised_to_their_own_level(schedule):
 def test_every_training_sample_is_used(schedule):
     """With weak noise, x_t tells the sample; 50 samples in 20,000 draws: one is missed with p < 1e-100."""
     network = Recorder()
-    train(network, linear(2, 1e-8, 1e-8), torch.arange(50.0)[:, None], TrainConfig(steps=20, batch=1000))
+    fit(network, linear(2, 1e-8, 1e-8), torch.arange(50.0)[:, None], TrainConfig(steps=20, batch=1000))
     assert set(torch.cat(network.x_t).round().flatten().tolist()) == set(range(50))
 
 
 def test_no_step_repeats_the_batch_of_another(schedule, data):
     network = Recorder()
-    train(network, schedule, data, CONFIG)
+    fit(network, schedule, data, CONFIG)
     assert len({tuple(x.flatten().tolist()) for x in network.x_t}) == 30
 
 
@@ -141,15 +143,15 @@ def test_loss_falls_and_the_denoiser_improves(schedule, data, network):
             return (NetworkDenoiser(net, schedule)(x, 15) - truth(x, 15)).abs().mean().item()
 
     before = error()
-    trained = train(net, schedule, data, config)
+    trained = fit(net, schedule, data, config)
     assert trained.losses[-20:].mean() < 0.5 * trained.losses[:5].mean()
     assert error() < 0.3 * before
 
 
 def test_loss_points_are_means_over_equal_shares(schedule, data, network):
     """201 steps are 100 points of 2 and a last one of what is left."""
-    fine = train(network(), schedule, data, TrainConfig(steps=200, batch=8, decay="none")).losses
-    coarse = train(network(), schedule, data, TrainConfig(steps=201, batch=8, decay="none")).losses
+    fine = fit(network(), schedule, data, TrainConfig(steps=200, batch=8, decay="none")).losses
+    coarse = fit(network(), schedule, data, TrainConfig(steps=201, batch=8, decay="none")).losses
     assert len(fine) == 200
     assert len(coarse) == 101
     assert coarse[:100] == pytest.approx(fine.reshape(100, 2).mean(1), rel=1e-6)
@@ -176,31 +178,31 @@ class Lone(nn.Module):
 def test_the_optimiser_uses_the_rate_of_the_step(schedule, data, decay):
     config = TrainConfig(steps=20, batch=16, learning_rate=1e-3, decay=decay)
     net = Lone()
-    train(net, schedule, data, config)
+    fit(net, schedule, data, config)
     travelled = sum(config.rate(step) for step in range(20))
     assert net.weight.item() == pytest.approx(-travelled, rel=1e-2)
 
 
 def test_training_belongs_to_its_seed(schedule, data, network):
-    a, b = (train(network(), schedule, data, CONFIG) for _ in range(2))
+    a, b = (fit(network(), schedule, data, CONFIG) for _ in range(2))
     assert_equal(a, b)
-    other = train(network(), schedule, data, dataclasses.replace(CONFIG, seed=2))
+    other = fit(network(), schedule, data, dataclasses.replace(CONFIG, seed=2))
     assert not np.isclose(a.losses, other.losses).any()
 
 
 def test_training_uses_no_global_generator(schedule, data, network):
     torch.manual_seed(0)
-    a = train(network(), schedule, data, CONFIG)
+    a = fit(network(), schedule, data, CONFIG)
     torch.manual_seed(1)
-    assert_equal(a, train(network(), schedule, data, CONFIG))
+    assert_equal(a, fit(network(), schedule, data, CONFIG))
 
 
 def test_the_result_is_ready_for_use(schedule, data, network):
-    trained = train(network(), schedule, data, CONFIG, prediction="v")
-    assert trained.denoiser.prediction == "v"
-    assert trained.denoiser.schedule is schedule
-    assert not trained.denoiser.network.training
-    assert not any(p.requires_grad for p in trained.denoiser.network.parameters())
+    trained = fit(network(), schedule, data, CONFIG, prediction="v")
+    assert trained.prediction == "v"
+    assert trained.schedule is schedule
+    assert not trained.network.training
+    assert not any(p.requires_grad for p in trained.network.parameters())
     assert trained.seconds > 0
 
 
@@ -216,24 +218,23 @@ def test_ema_is_the_average_of_the_weights_passed_through(schedule, data, networ
     def watch(step, denoiser):
         seen.append([p.detach().clone().double() for p in denoiser.network.parameters()])
 
-    train(net, schedule, data, config, watch=watch, watch_every=1)
+    fit(net, schedule, data, config, watch=watch, watch_every=1)
     average = [p.detach().clone().double() for p in network().parameters()]
     for step, weights in enumerate(seen):
         decay = min(0.6, (1 + step) / (10 + step)) if step else 0.0  # diffusers lets the decay rise to its value
         average = [decay * a + (1 - decay) * w for a, w in zip(average, weights, strict=True)]
-    trained = train(network(), schedule, data, dataclasses.replace(config, ema=0.6))
-    for expected, p in zip(average, trained.denoiser.network.parameters(), strict=True):
+    trained = fit(network(), schedule, data, dataclasses.replace(config, ema=0.6))
+    for expected, p in zip(average, trained.network.parameters(), strict=True):
         assert torch.allclose(p.double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_ema_is_smoother_than_the_last_weights(schedule, data, network):
     """It lies on the way behind the weights, and the losses do not change."""
-    plain = train(network(), schedule, data, CONFIG)
-    averaged = train(network(), schedule, data, dataclasses.replace(CONFIG, ema=0.9))
+    plain = fit(network(), schedule, data, CONFIG)
+    averaged = fit(network(), schedule, data, dataclasses.replace(CONFIG, ema=0.9))
     assert np.array_equal(plain.losses, averaged.losses)
     start, end, mean = (
-        torch.cat([p.flatten() for p in net.parameters()])
-        for net in (network(), plain.denoiser.network, averaged.denoiser.network)
+        torch.cat([p.flatten() for p in net.parameters()]) for net in (network(), plain.network, averaged.network)
     )
     assert 0 < (mean - start).norm() < (end - start).norm()
 
@@ -247,13 +248,13 @@ def test_watch_is_called_every_so_often_and_at_the_end(schedule, data, network):
     def watch(step, denoiser):
         calls.append((step, denoiser.network.training))
 
-    train(net, schedule, data, CONFIG, watch=watch, watch_every=8)
+    fit(net, schedule, data, CONFIG, watch=watch, watch_every=8)
     assert calls == [(8, False), (16, False), (24, False), (30, False)]
 
 
 def test_watching_changes_nothing(schedule, data, network):
-    watched = train(network(), schedule, data, CONFIG, watch=lambda step, denoiser: None, watch_every=4)
-    assert_equal(watched, train(network(), schedule, data, CONFIG))
+    watched = fit(network(), schedule, data, CONFIG, watch=lambda step, denoiser: None, watch_every=4)
+    assert_equal(watched, fit(network(), schedule, data, CONFIG))
 
 
 def test_watch_at_the_end_sees_the_denoiser_that_is_returned(schedule, data, network):
@@ -265,9 +266,9 @@ def test_watch_at_the_end_sees_the_denoiser_that_is_returned(schedule, data, net
             last.append(denoiser(x, 5).clone())
 
     config = dataclasses.replace(CONFIG, ema=0.9)
-    trained = train(network(), schedule, data, config, watch=watch, watch_every=10)
-    assert torch.equal(last[-1], trained.denoiser(x, 5))
-    assert_equal(trained, train(network(), schedule, data, config))  # and looking has not disturbed the training
+    trained = fit(network(), schedule, data, config, watch=watch, watch_every=10)
+    assert torch.equal(last[-1], trained(x, 5))
+    assert_equal(trained, fit(network(), schedule, data, config))  # and looking has not disturbed the training
 
 
 # resuming
@@ -279,7 +280,7 @@ import torch
 from intermode.networks import build
 from intermode.schedules import linear
 from intermode.targets.gaussian import line
-from intermode.training import TrainConfig, train
+from intermode.training import TrainConfig, fit
 
 torch.set_num_threads(1)
 class Mortal:
@@ -299,7 +300,7 @@ class Mortal:
 network = build({"kind": "mlp", "dimensions": 1, "width": 16, "blocks": 2}, 3)
 config = TrainConfig(steps=230, batch=32, seed=1, checkpoint_every=15, ema=float(sys.argv[2]))
 data = line([1, 2, 3]).sample(500, 0)
-train(network, linear(40, 0.001, 0.4), data, config, folder=Path(sys.argv[1]), progress=Mortal())
+fit(network, linear(40, 0.001, 0.4), data, config, folder=Path(sys.argv[1]), progress=Mortal())
 """
 
 
@@ -332,10 +333,10 @@ def test_a_killed_training_goes_on_bit_for_bit(schedule, data, network, tmp_path
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     watcher = Watcher()
     other_weights = network(seed=99)  # a rerun's fresh weights do not matter
-    resumed = train(other_weights, schedule, data, config, folder=tmp_path, progress=watcher)
+    resumed = fit(other_weights, schedule, data, config, folder=tmp_path, progress=watcher)
     assert watcher.tasks == [(230, 45)]
     assert "45" in watcher.notices[0]
-    assert_equal(resumed, train(network(), schedule, data, config))
+    assert_equal(resumed, fit(network(), schedule, data, config))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -343,23 +344,23 @@ def test_interrupted_again_and_again(schedule, data, network, tmp_path, ema):
     config = dataclasses.replace(CONFIG, ema=ema)
     for stop in (13, 9, 11):  # after 10; at 19; at 21
         with pytest.raises(KeyboardInterrupt):
-            train(network(), schedule, data, config, folder=tmp_path, progress=Watcher(stop))
-    assert_equal(train(network(), schedule, data, config, folder=tmp_path), train(network(), schedule, data, config))
+            fit(network(), schedule, data, config, folder=tmp_path, progress=Watcher(stop))
+    assert_equal(fit(network(), schedule, data, config, folder=tmp_path), fit(network(), schedule, data, config))
 
 
 def test_a_finished_training_is_not_repeated(schedule, data, network, tmp_path):
     config = dataclasses.replace(CONFIG, ema=0.9)
-    first = train(network(), schedule, data, config, folder=tmp_path)
+    first = fit(network(), schedule, data, config, folder=tmp_path)
     watcher = Watcher()
-    again = train(network(), schedule, data, config, folder=tmp_path, progress=watcher)
+    again = fit(network(), schedule, data, config, folder=tmp_path, progress=watcher)
     assert watcher.advanced == 0
     assert_equal(again, first)
     assert again.seconds == pytest.approx(first.seconds, rel=0.5)
 
 
 def test_a_checkpoint_does_not_change_the_training(schedule, data, network, tmp_path):
-    with_folder = train(network(), schedule, data, CONFIG, folder=tmp_path)
-    assert_equal(with_folder, train(network(), schedule, data, CONFIG))
+    with_folder = fit(network(), schedule, data, CONFIG, folder=tmp_path)
+    assert_equal(with_folder, fit(network(), schedule, data, CONFIG))
 
 
 @pytest.mark.parametrize(
@@ -380,10 +381,10 @@ def test_a_checkpoint_does_not_change_the_training(schedule, data, network, tmp_
 def test_the_checkpoint_of_another_training_is_refused(schedule, data, network, tmp_path, named, change):
     """And named, with what is there and what was asked for."""
     with pytest.raises(KeyboardInterrupt):
-        train(network(), schedule, data, CONFIG, folder=tmp_path, progress=Watcher(15))
+        fit(network(), schedule, data, CONFIG, folder=tmp_path, progress=Watcher(15))
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     with pytest.raises(InputError, match=rf"another training \({named}: .* there, .* asked for\)") as caught:
-        train(
+        fit(
             network(**change.get("network", {})),
             change.get("schedule", schedule),
             change.get("data", data),
@@ -397,18 +398,18 @@ def test_the_checkpoint_of_another_training_is_refused(schedule, data, network, 
 
 def test_other_checkpoint_times_are_no_other_training(schedule, data, network, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(network(), schedule, data, CONFIG, folder=tmp_path, progress=Watcher(15))
+        fit(network(), schedule, data, CONFIG, folder=tmp_path, progress=Watcher(15))
     config = dataclasses.replace(CONFIG, checkpoint_every=7)
-    resumed = train(network(), schedule, data, config, folder=tmp_path)
-    assert_equal(resumed, train(network(), schedule, data, CONFIG))
+    resumed = fit(network(), schedule, data, config, folder=tmp_path)
+    assert_equal(resumed, fit(network(), schedule, data, CONFIG))
 
 
 def test_a_truncated_checkpoint_is_refused(schedule, data, network, tmp_path):
-    train(network(), schedule, data, CONFIG, folder=tmp_path)
+    fit(network(), schedule, data, CONFIG, folder=tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="truncated"):
-        train(network(), schedule, data, CONFIG, folder=tmp_path)
+        fit(network(), schedule, data, CONFIG, folder=tmp_path)
 
 
 # what is refused
@@ -439,21 +440,143 @@ def test_impossible_settings_are_refused_by_name(settings):
 @pytest.mark.parametrize("bad", [torch.empty(0, 1), torch.tensor([[1.0], [torch.nan]]), torch.tensor([[torch.inf]])])
 def test_data_that_cannot_be_trained_on_is_refused(schedule, network, bad):
     with pytest.raises(InputError, match="data"):
-        train(network(), schedule, bad, CONFIG)
+        fit(network(), schedule, bad, CONFIG)
 
 
 def test_an_unknown_prediction_is_refused(schedule, data, network):
     with pytest.raises(InputError, match="prediction"):
-        train(network(), schedule, data, CONFIG, prediction="score")
+        fit(network(), schedule, data, CONFIG, prediction="score")
 
 
 def test_a_loss_that_explodes_stops_the_training_and_leaves_no_checkpoint(schedule, data, network, tmp_path):
     """A checkpoint of weights that are not finite could only be resumed into the same failure."""
     config = TrainConfig(steps=1000, batch=16, learning_rate=1e30, checkpoint_every=1)  # 5 steps a loss point
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        train(network(), schedule, data, config, folder=tmp_path)
+        fit(network(), schedule, data, config, folder=tmp_path)
     if (tmp_path / "checkpoint.safetensors").exists():
         from intermode.files import load_tensors
 
         tensors, _ = load_tensors(tmp_path / "checkpoint.safetensors")
         assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+# the public function
+
+
+QUICK = {"steps": 12, "batch": 16}
+
+
+def images(count=20, side=8, channels=1):
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_train_is_fit_with_what_the_data_suggests(data):
+    """The paper's network and schedule for numbers: the same weights, bit for bit."""
+    trained = train(data, seed=5, **QUICK)
+    network = build({"kind": "mlp", "dimensions": 1}, 5)
+    assert_equal(trained, fit(network, linear(), data, TrainConfig(seed=5, **QUICK)))
+    assert (trained.prediction, trained.schedule.config) == ("eps", linear().config)
+    assert isinstance(trained, NetworkDenoiser)
+    assert "loss" in str(trained)
+
+
+def test_train_of_images_makes_a_small_unet_that_predicts_v():
+    x = images()
+    trained = train(x, steps=2)
+    network = build(default_network((1, 8, 8)), 0)
+    assert_equal(trained, fit(network, cosine(), x, TrainConfig(steps=2, batch=32, ema=0.999), prediction="v"))
+    assert (trained.shape, trained.prediction) == ((1, 8, 8), "v")
+
+
+@pytest.mark.parametrize("side", [8, 12, 16, 28, 32, 33, 64])
+def test_the_default_network_takes_any_square_image(side):
+    network = build(default_network((3, side, side), 2))
+    out = network(torch.zeros(2, 3, side, side), torch.tensor(3), torch.tensor([0, 2])).sample
+    assert out.shape == (2, 3, side, side)
+
+
+@pytest.mark.parametrize("form", [list, np.asarray, torch.Tensor.double, torch.Tensor.flatten])
+def test_data_comes_in_any_form(data, form):
+    x = data[:40]
+    given = x.tolist() if form is list else form(x)
+    assert_equal(train(given, **QUICK), train(x, **QUICK))
+
+
+def test_bytes_are_pixels():
+    pixels = torch.randint(0, 256, (20, 8, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    expected = train(pixels[:, None].float() / 127.5 - 1, steps=2)
+    for given in (pixels, pixels[:, None], pixels[..., None], pixels.numpy()):
+        assert_equal(train(given, steps=2), expected)
+
+
+def test_labels_make_the_default_network_of_images_a_conditional_one():
+    labels = [0, 1, 2, 1] * 5
+    trained = train(images(), labels=labels, steps=2, batch=4)
+    assert trained.classes == 3
+    description = default_network((1, 8, 8), 3)
+    config = TrainConfig(steps=2, batch=4, ema=0.999)
+    expected = fit(build(description), cosine(), images(), config, prediction="v", labels=torch.tensor(labels))
+    assert_equal(trained, expected)
+
+
+def test_a_model_folder_opens_again_and_is_not_trained_twice(data, tmp_path):
+    out = tmp_path / "model"
+    first = train(data, out=out, **QUICK)
+    watcher = Watcher()
+    again = train(data, out=str(out), progress=watcher, **QUICK)
+    assert watcher.tasks == []
+    assert isinstance(again, Trained)
+    assert again.seconds == first.seconds
+    assert np.allclose(again.losses, first.losses, atol=1e-6)
+    assert load(out).identity == again.identity == first.identity
+    assert provenance_of(out)["training_samples"] == 500
+    assert not (out / "checkpoint.safetensors").exists()
+
+
+def test_an_interrupted_training_goes_on_in_its_folder(data, tmp_path):
+    settings = {"steps": 30, "batch": 16, "checkpoint_every": 10}
+    with pytest.raises(KeyboardInterrupt):
+        train(data, out=tmp_path, progress=Watcher(15), **settings)
+    watcher = Watcher()
+    resumed = train(data, out=tmp_path, progress=watcher, **settings)
+    assert watcher.tasks == [(30, 10)]
+    assert_equal(resumed, train(data, **settings))
+
+
+def test_a_damaged_model_is_trained_again(data, tmp_path):
+    first = train(data, out=tmp_path, **QUICK)
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    watcher = Watcher()
+    assert_equal(train(data, out=tmp_path, progress=watcher, **QUICK), first)
+    assert any("training it again" in notice for notice in watcher.notices)
+
+
+def test_a_folder_of_something_else_is_refused_before_training(data, tmp_path):
+    train(data, out=tmp_path / "model", **QUICK)
+    with pytest.raises(InputError, match=r"out: .* holds another training \(steps is 12 there and 13 here\)"):
+        train(data, out=tmp_path / "model", steps=13, batch=16)
+    with pytest.raises(InputError, match="is not an empty folder"):
+        train(data, out=tmp_path, **QUICK)
+    by_hand = Schedule(cosine(9).signal, cosine(9).noise)
+    with pytest.raises(InputError, match="schedule: was made by hand"):
+        train(data, out=tmp_path / "new", schedule=by_hand, **QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        ([[1.0], [2.0, 3.0]], {}, "data: must be an array of numbers"),
+        ("words", {}, "data: must be an array of numbers"),
+        ([], {}, "data: there are no training samples"),
+        ([1.0, float("nan")], {}, "data: holds values that are not finite"),
+        (np.zeros((3, 4, 5)), {}, r"data: samples of shape \(4, 5\); without a network"),
+        (np.zeros((3, 1, 4, 5)), {}, r"data: samples of shape \(1, 4, 5\); without a network"),
+        (np.zeros((3, 2)), {"labels": [0, 1, 1]}, "labels: the default network of flat samples"),
+        (np.zeros((3, 2)), {"network": {"kind": "mlp", "dimensions": 2, "widht": 3}}, "network: settings of kind mlp"),
+        ([1.0], {"stesp": 3}, r"stesp: is no argument of train; did you mean steps\?"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(given, settings, message):
+    with pytest.raises(InputError, match=message):
+        train(given, **settings)

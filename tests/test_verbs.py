@@ -2,11 +2,13 @@
 
 import inspect
 
+import numpy as np
 import pytest
+import torch
 
 from intermode.errors import InputError
 from intermode.progress import Bars, Silent
-from intermode.verbs import nearest, shown, strict
+from intermode.verbs import as_samples, nearest, shown, strict
 
 
 @strict
@@ -59,3 +61,43 @@ def test_progress_is_shown_where_it_is_asked_for():
     assert isinstance(shown(True), Bars)
     own = Silent()
     assert shown(own) is own
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "expected"),
+    [
+        (3, (1,), [[3.0]]),
+        ([1, 2], (1,), [[1.0], [2.0]]),
+        ([1, 2], (2,), [[1.0, 2.0]]),
+        ([[1, 2], [3, 4]], (2,), [[1.0, 2.0], [3.0, 4.0]]),
+        (np.float64(0.5), None, [[0.5]]),
+        (torch.zeros(1, 1, 1), (1, 1, 1), [[[[0.0]]]]),
+    ],
+)
+def test_samples_are_numbers_in_any_form(values, shape, expected):
+    found = as_samples("x", values, shape)
+    assert torch.equal(found.double(), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_precision_and_gradients_of_samples():
+    assert as_samples("x", np.zeros((2, 3))).dtype == torch.float64
+    assert as_samples("x", [[1, 2]]).dtype == torch.float32
+    assert not as_samples("x", torch.ones(2, 2, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("own", [(6, 5, 3), (6, 5), (1, 6, 5), (3, 6, 5)])
+@pytest.mark.parametrize("known", [True, False])
+def test_bytes_are_pixels_and_channels_come_first(own, known):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *own), dtype=np.uint8)
+    shape = {(6, 5, 3): (3, 6, 5), (6, 5): (1, 6, 5)}.get(own, own)
+    first = np.moveaxis(pixels, -1, 1) if own == (6, 5, 3) else pixels.reshape(6, *shape)
+    found = as_samples("x", pixels, shape if known else None)
+    assert torch.equal(found, torch.from_numpy(first.astype(np.float32)) / 127.5 - 1)
+
+
+def test_samples_of_another_shape_are_refused():
+    with pytest.raises(InputError, match=r"x: samples of shape \(3,\); must be \(2,\)"):
+        as_samples("x", np.zeros((4, 3)), (2,))
+    for bad in ("abc", [[1], [1, 2]], None, object()):
+        with pytest.raises(InputError, match="x: must be an array of numbers"):
+            as_samples("x", bad)

@@ -13,9 +13,11 @@ A network may predict something else, from which :math:`\hat x_0` is recovered:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,16 @@ from intermode.targets.gaussian import GaussianMixture
 __all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser"]
 
 Prediction = Literal["eps", "x0", "v", "flow"]
+Own = TypeVar("Own", bound="NetworkDenoiser")
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    """The beginning of the SHA-256 of some arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 class Denoiser:
@@ -46,6 +58,26 @@ class Denoiser:
     def device(self) -> torch.device:
         """Where it works."""
         return torch.device("cpu")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample.
+
+        Raises:
+            InputError: it is not known.
+        """
+        raise InputError(f"model: {type(self).__name__} does not say the shape of its samples; give it a shape")
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes it is told by ``class_labels``: 0 if it is told none, None if nobody can count them."""
+        return 0
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells it from others, for the record of what was made with it."""
+        levels = np.concatenate([self.schedule.signal, self.schedule.noise])
+        return {"denoiser": type(self).__name__, "schedule": _digest([levels])}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         raise NotImplementedError  # the contract; every subclass defines it
@@ -108,6 +140,27 @@ class NetworkDenoiser(Denoiser):
         height, width = (size, size) if isinstance(size, int) else size
         return int(config.in_channels), int(height), int(width)
 
+    @property
+    def classes(self) -> int | None:
+        config: Any = getattr(self.network, "config", getattr(self.network, "description", {}))
+        config = config if isinstance(config, dict) else vars(config)
+        if "classes" in config:  # with one more class that means none, which nobody's sample belongs to
+            return int(config["classes"])
+        if config.get("num_class_embeds"):
+            return int(config["num_class_embeds"])
+        return None if config.get("class_embed_type") else 0
+
+    @property
+    def identity(self) -> dict[str, str]:
+        state = self.network.state_dict()
+        weights = _digest([state[name].float().cpu().numpy() for name in sorted(state)])
+        return super().identity | {"denoiser": "network", "prediction": self.prediction, "weights": weights}
+
+    def to(self: Own, device: str | torch.device) -> Own:
+        """Itself, its network moved to a device."""
+        self.network.to(device)
+        return self
+
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         return self.x0_of(self.predict(x_t, t, **condition), x_t, t)
 
@@ -136,6 +189,15 @@ class MixtureDenoiser(Denoiser):
 
     def __init__(self, mixture: GaussianMixture, schedule: Schedule) -> None:
         self.mixture, self.schedule = mixture, schedule
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.mixture.shape
+
+    @property
+    def identity(self) -> dict[str, str]:
+        numbers = _digest([self.mixture.means, self.mixture.sigma, self.mixture.weights])
+        return super().identity | {"mixture": numbers}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         if isinstance(t, int):
@@ -196,6 +258,15 @@ class TabulatedDenoiser(Denoiser):
     @property
     def device(self) -> torch.device:
         return self.denoiser.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dimensions,)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        grid = f"{self.points} points in {self.low}..{self.high} from t = {self.begin}"
+        return self.denoiser.identity | {"table": grid}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         if condition:

@@ -53,8 +53,15 @@ class GuidedDenoiser(Denoiser):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
         return self.inner.shape
+
+    @property
+    def classes(self) -> int | None:
+        return self.inner.classes
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return self.inner.identity | {"guidance": repr(self.scale)}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         """x0_hat (B, ...) from x_t (B, ...), t and ``class_labels`` (B,).

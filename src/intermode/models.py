@@ -13,14 +13,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from torch import nn
 
-from intermode.denoisers import NetworkDenoiser, Prediction
+from intermode.denoisers import Denoiser, NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.networks import build
 from intermode.schedules import Schedule, cosine, from_config, from_diffusers
+from intermode.verbs import nearest, strict
 
-__all__ = ["load_model", "provenance_of", "save_model", "shipped", "weights_digest"]
+__all__ = [
+    "as_denoiser",
+    "check_saving",
+    "load",
+    "load_model",
+    "provenance_of",
+    "save_model",
+    "shipped",
+    "shipped_names",
+    "weights_digest",
+]
 
 FORMAT = "intermode-model-1"
 FIELDS = ("network", "schedule", "prediction", "provenance")
@@ -42,11 +54,9 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
             read as float32 again.
 
     Raises:
-        InputError: a schedule made by hand, which could not be built again; or a network of images whose output
-            `diffusers` has no name for.
+        InputError: see :func:`check_saving`.
     """
-    if not denoiser.schedule.config:
-        raise InputError("schedule: was made by hand; use linear, cosine, from_diffusers or from_config to save it")
+    check_saving(denoiser.network, denoiser.schedule, denoiser.prediction)
     images = len(denoiser.shape) == 3
     if images:
         _write_pipeline(folder, denoiser)
@@ -67,13 +77,25 @@ def save_model(folder: Path, denoiser: NetworkDenoiser, provenance: dict[str, An
     )
 
 
+def check_saving(network: nn.Module, schedule: Schedule, prediction: Prediction) -> None:
+    """Raise InputError for a model that could not be opened again, before it is trained.
+
+    That is one of a network that carries no ``description``, of a schedule made by hand, or of images with a prediction
+    that `diffusers` has no name for.
+    """
+    if not schedule.config:
+        raise InputError("schedule: was made by hand; use linear, cosine, from_diffusers or from_config to save it")
+    if not hasattr(network, "description"):
+        raise InputError(f"network: a {type(network).__name__} has no description to build it from again; see build")
+    if len(NetworkDenoiser(network, schedule, prediction).shape) == 3 and prediction not in PREDICTION_TYPES:
+        raise InputError(f"prediction: a DDPMPipeline knows {', '.join(PREDICTION_TYPES)}, not {prediction}")
+
+
 def _write_pipeline(folder: Path, denoiser: NetworkDenoiser) -> None:
     """Everything of a ``DDPMPipeline`` but the weights."""
     import diffusers
     from diffusers.configuration_utils import ConfigMixin
 
-    if denoiser.prediction not in PREDICTION_TYPES:
-        raise InputError(f"prediction: a DDPMPipeline knows {', '.join(PREDICTION_TYPES)}, not {denoiser.prediction}")
     schedule = denoiser.schedule
     betas: dict[str, Any]
     if cosine(len(schedule)).config == schedule.config:
@@ -100,6 +122,11 @@ def _write_pipeline(folder: Path, denoiser: NetworkDenoiser) -> None:
     write_json(folder / PIPELINE_INDEX, index)
 
 
+def shipped_names() -> list[str]:
+    """The models that come with the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob("*/config.json") if read_json(p)["format"] == FORMAT)
+
+
 def shipped(name: str, schedule: Schedule, target: str) -> Path:
     """Folder of a model that comes with the package.
 
@@ -107,9 +134,8 @@ def shipped(name: str, schedule: Schedule, target: str) -> Path:
         InputError: no model of that name is shipped, or it was trained with another schedule or on other data.
     """
     folder = SHIPPED / name
-    if not (folder / "config.json").exists():
-        known = sorted(p.parent.name for p in SHIPPED.glob("*/config.json") if read_json(p)["format"] == FORMAT)
-        raise InputError(f"pretrained: no model {name!r} is shipped; choose from {', '.join(known) or 'none'}")
+    if name not in shipped_names():
+        raise InputError(f"pretrained: no model {name!r} is shipped; choose from {', '.join(shipped_names())}")
     config = _config(folder)
     for there, here in ((config["schedule"], schedule.config), (config["provenance"]["target"], target)):
         if there != here:
@@ -152,6 +178,43 @@ def weights_digest(folder: Path) -> str:
             while block := file.read(2**22):
                 digest.update(block)
     return digest.hexdigest()[:16]
+
+
+@strict
+def load(name_or_folder: str | Path) -> NetworkDenoiser:
+    """A model: one that is shipped, by its name, or the one in a folder.
+
+    Args:
+        name_or_folder: ``"gaussian-1d"``, ``"grid"``, ``"diamond"``, ``"shapes"``, ...; or a folder written by
+            :func:`intermode.train`, or one of a `diffusers` pipeline of a U-Net. A folder that is named as a shipped
+            model is ``./NAME``.
+
+    Raises:
+        InputError: neither of them, or weights that are truncated, a pickle, or do not fit.
+    """
+    names = shipped_names()
+    if isinstance(name_or_folder, str) and name_or_folder in names:
+        return load_model(SHIPPED / name_or_folder)
+    folder = Path(name_or_folder)
+    if not folder.exists() and len(folder.parts) == 1:
+        close = nearest(folder.name, names)
+        hint = f"did you mean {close}? " if close else ""
+        raise InputError(f"model: {folder}: no such model folder, nor a shipped model; {hint}({', '.join(names)})")
+    return load_model(folder)
+
+
+def as_denoiser(model: Denoiser | str | Path) -> Denoiser:
+    """A denoiser as it is, or the model that :func:`load` finds.
+
+    Raises:
+        InputError: something else, or what ``load`` refuses.
+    """
+    if isinstance(model, Denoiser):
+        return model
+    if isinstance(model, str | Path):
+        return load(model)
+    names = ", ".join(shipped_names())
+    raise InputError(f"model: {type(model).__name__} is none; give a Denoiser, a folder, or one of {names}")
 
 
 def load_model(folder: Path) -> NetworkDenoiser:

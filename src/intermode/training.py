@@ -6,6 +6,9 @@ r"""The training loop: denoising with a mean squared error at uniform timesteps 
 with :math:`y = \varepsilon` unless the network predicts something else. Batch, timesteps and noise of a step
 are drawn from (seed, step), so a resumed run needs no generator's state and goes on bit for bit. `accelerate`
 places the work on one device or many: each process computes its share of the same global batch.
+
+:func:`train` is for everybody and chooses what is not given by the data's shape; :func:`fit` trains a network that is
+there.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ from torch import Tensor, nn
 
 from intermode.denoisers import NetworkDenoiser, Prediction
 from intermode.errors import InputError
-from intermode.files import load_tensors, save_tensors
+from intermode.files import load_tensors, read_json, save_tensors, write_json
+from intermode.models import check_saving, load_model, provenance_of, save_model
+from intermode.networks import build
 from intermode.noise import draws
 from intermode.progress import Progress, Silent
-from intermode.schedules import Schedule
+from intermode.provenance import provenance
+from intermode.schedules import Schedule, cosine, linear
+from intermode.verbs import as_samples, shown, strict
 
-__all__ = ["TrainConfig", "Trained", "train"]
+__all__ = ["TrainConfig", "Trained", "default_network", "fit", "train"]
 
 LOSS_POINTS = 200
 """Points of the loss curve, each a mean over an equal share of the steps."""
@@ -94,19 +101,26 @@ class TrainConfig:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained denoiser.
+class Trained(NetworkDenoiser):
+    """A trained denoiser, with the averaged weights if there is an EMA.
 
     Attributes:
-        denoiser: with the averaged weights if there is an EMA.
         losses: up to (200,) float64, the mean loss over equal shares of the steps.
         seconds: spent on optimiser steps, over all runs.
     """
 
-    denoiser: NetworkDenoiser
-    losses: np.ndarray
-    seconds: float
+    def __init__(self, denoiser: NetworkDenoiser, losses: np.ndarray, seconds: float) -> None:
+        super().__init__(denoiser.network, denoiser.schedule, denoiser.prediction, autocast=denoiser.autocast)
+        self.losses, self.seconds = losses, seconds
+
+    def record(self, samples: int) -> dict[str, Any]:
+        """What there is to say of a training on so many samples, for the record of the model."""
+        losses = [round(float(loss), 6) for loss in self.losses]
+        return {"training_samples": samples, "train_s": self.seconds, "losses": losses}
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"model of samples of {shape} numbers, loss {self.losses[-1]:.4g}, trained in {self.seconds:.0f} s"
 
 
 def _objective(prediction: Prediction, x_0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -119,7 +133,156 @@ def _objective(prediction: Prediction, x_0: Tensor, eps: Tensor, a: Tensor, s: T
     return eps - x_0
 
 
+@strict
 def train(
+    data: Any,
+    *,
+    network: nn.Module | dict[str, Any] | None = None,
+    schedule: Schedule | None = None,
+    prediction: Prediction | None = None,
+    labels: Any = None,
+    steps: int = 4000,
+    batch: int | None = None,
+    learning_rate: float = 1e-3,
+    decay: Literal["cosine", "none"] = "cosine",
+    ema: float | None = None,
+    drop: float = 0.1,
+    seed: int = 0,
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    compile: bool = False,
+    checkpoint_every: int = 1000,
+    track: str | None = None,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    progress: Progress | bool | None = None,
+) -> Trained:
+    """Train a model; what is returned goes straight into ``sample``, ``score`` and ``off_support``.
+
+    What is not given follows the data: for samples of a few numbers (n, d) the paper's residual MLP and schedule,
+    ``linear()``, noise as the prediction, batches of 1000 and no average of the weights; for images (n, C, H, W) a
+    small U-Net, ``cosine()``, the prediction v, batches of 32 and an average over about the last 1000 steps.
+
+    Args:
+        data: training samples, an array, list or tensor: (n, d), (n, C, H, W), or n numbers. Images are in -1..1, or
+            bytes.
+        network: a module, which is trained in place, or a description for :func:`intermode.networks.build`.
+        schedule: the forward process.
+        prediction: what the network predicts: ``eps``, ``x0``, ``v`` or ``flow``.
+        labels: (n,) classes 0..K - 1 to condition on; the default network is then told one of them.
+        steps, batch, learning_rate, decay, ema, drop, precision, compile, checkpoint_every, track: see
+            :class:`TrainConfig`.
+        seed: of weights, batches and noise.
+        device: ``cpu`` or ``cuda``.
+        out: the folder of the model, as :func:`intermode.load` opens it; a training that was interrupted goes on from
+            it, and a finished one is loaded.
+        progress: True shows a bar.
+
+    Raises:
+        InputError: data or settings that cannot be trained with, or a folder of another training.
+        FloatingPointError: the loss is no longer finite.
+    """
+    x = as_samples("data", data).to(torch.float32)
+    image = x.ndim > 2
+    classes = None if labels is None else torch.as_tensor(np.asarray(labels)).to(torch.int64)
+    config = TrainConfig(
+        steps=steps,
+        batch=(32 if image else 1000) if batch is None else batch,
+        learning_rate=learning_rate,
+        decay=decay,
+        ema=(0.999 if image else 0.0) if ema is None else ema,
+        drop=drop,
+        seed=seed,
+        checkpoint_every=checkpoint_every,
+        precision=precision,
+        compile=compile,
+        track=track,
+    )
+    if len(x) == 0:
+        raise InputError("data: there are no training samples")
+    if network is None:
+        told = 0 if classes is None or len(classes) == 0 else int(classes.max()) + 1
+        network = default_network(tuple(x.shape[1:]), told)
+    if isinstance(network, dict):
+        network = build(network, seed)
+    schedule = schedule or (cosine() if image else linear())
+    prediction = prediction or ("v" if image else "eps")
+    shows = shown(progress)
+    if out is None:
+        return fit(network, schedule, x, config, prediction=prediction, labels=classes, device=device, progress=shows)
+    folder = Path(out)
+    check_saving(network, schedule, prediction)
+    _claim(folder, _identity(network, schedule, x, config, prediction, classes))
+    if (folder / "config.json").exists():
+        try:
+            record = provenance_of(folder)
+            return Trained(load_model(folder).to(device), np.array(record["losses"]), record["train_s"])
+        except InputError as error:
+            shows.notice(f"{error}; training it again")
+            (folder / "config.json").unlink()
+    trained = fit(
+        network,
+        schedule,
+        x,
+        config,
+        prediction=prediction,
+        labels=classes,
+        folder=folder,
+        device=device,
+        progress=shows,
+    )
+    made = provenance(device, torch.get_num_threads() if device == "cpu" else None)
+    record = {**made, "target": "own data", "training": asdict(config), **trained.record(len(x))}
+    save_model(folder, trained, record)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return trained
+
+
+def default_network(shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+    """Description of a small network for samples of ``shape``.
+
+    Args:
+        shape: (d,), or (C, H, W) with H = W.
+        classes: how many it is told; images only.
+
+    Raises:
+        InputError: another shape, or classes of samples that are no images.
+    """
+    if len(shape) == 1:
+        if classes:
+            raise InputError("labels: the default network of flat samples is told no classes; give a network that is")
+        return {"kind": "mlp", "dimensions": shape[0]}
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise InputError(f"data: samples of shape {shape}; without a network it must be (n, d) or square images")
+    side = shape[1]
+    # patches that leave at least 8 x 8 of them, then as many halvings as divide them, at most two
+    patch = next((p for p in (4, 2) if side % p == 0 and side // p >= 8), 1)
+    levels = next(k for k in (3, 2, 1) if side // patch % 2 ** (k - 1) == 0)
+    return {
+        "kind": "unet",
+        "sample_size": side,
+        "in_channels": shape[0],
+        "patch": patch,
+        "channels": [64] * levels,
+        "attention": [levels - 1] if levels > 1 else [],
+        "classes": classes,
+    }
+
+
+def _claim(folder: Path, identity: dict[str, str]) -> None:
+    """Take a folder for a training; that of another one, or of other things, is refused."""
+    record = folder / "training.json"
+    if record.exists():
+        found = read_json(record)
+        if differing := [k for k in identity if found.get(k) != identity[k]]:
+            listed = ", ".join(f"{k} is {found.get(k, 'nothing')} there and {identity[k]} here" for k in differing)
+            raise InputError(f"out: {folder} holds another training ({listed}); choose another folder")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"out: {folder} is not an empty folder; choose another")
+    write_json(record, identity)
+
+
+def fit(
     network: nn.Module,
     schedule: Schedule,
     data: Tensor,

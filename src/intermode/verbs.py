@@ -1,4 +1,4 @@
-"""What all public functions share: no argument is swallowed, and what is misspelt is told.
+"""What all public functions share: no argument is swallowed, what is misspelt is told, and numbers come in any form.
 
 >>> intermode.sample(model, 10, progres=True)
 InputError: progres: is no argument of sample; did you mean progress?
@@ -10,12 +10,15 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from intermode.errors import InputError
 from intermode.progress import Bars, Progress, Silent
 
-__all__ = ["nearest", "shown", "strict"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["as_samples", "nearest", "shown", "strict"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,3 +58,44 @@ def shown(progress: Progress | bool | None) -> Progress:
     if isinstance(progress, bool) or progress is None:
         return Bars() if progress else Silent()
     return progress
+
+
+def as_samples(name: str, values: Any, shape: tuple[int, ...] | None = None) -> Tensor:
+    """(n, *shape) samples from a tensor, an array, a list or a number, floating-point and where they are.
+
+    One sample without the first dimension is one, and n numbers are n samples of one number. Bytes in the form of
+    images, (n, H, W), (n, H, W, C) or (n, C, H, W), are pixels: 0..255 becomes -1..1.
+
+    Args:
+        name: of the argument, for errors.
+        values: the samples.
+        shape: of one sample, if it is known.
+
+    Raises:
+        InputError: no numbers, rows of several lengths, or samples of another shape.
+    """
+    import numpy as np
+    import torch
+
+    from intermode.data.pixels import arrange
+
+    if not isinstance(values, torch.Tensor):
+        try:
+            values = torch.from_numpy(np.array(values))
+        except (TypeError, ValueError):  # rows of several lengths, or no numbers at all
+            raise InputError(f"{name}: must be an array of numbers (n, *shape of one), a list or a tensor") from None
+    x: Tensor = values.detach()
+    if tuple(x.shape) == shape:
+        x = x[None]
+    if x.ndim < 2:
+        x = x.reshape(-1, 1)
+    own = tuple(x.shape[1:])
+    if x.dtype == torch.uint8 and len(own) >= 2:
+        if shape is None:
+            last = len(own) == 3 and own[0] not in (1, 3, 4) and own[2] in (1, 3, 4)
+            shape = (1, *own) if len(own) == 2 else (own[2], *own[:2]) if last else own
+        pixels = arrange(x.cpu().numpy(), shape)
+        x, own = (x, own) if pixels is None else (torch.from_numpy(pixels), shape)
+    if shape is not None and own != shape:
+        raise InputError(f"{name}: samples of shape {own}; must be {shape}")
+    return x if x.is_floating_point() else x.to(torch.float32)

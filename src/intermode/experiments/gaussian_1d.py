@@ -143,14 +143,14 @@ def run(run: Run, config: Config) -> Results:
     target, results = config.target, Results()
     trained = config.fit(run.path / "model", run.progress)
     low, high = grid_range(target)
-    table = TabulatedDenoiser(trained.denoiser, low, high, points=config.grid_points)
+    table = TabulatedDenoiser(trained, low, high, points=config.grid_points)
     if not (run.path / "samples.safetensors").exists():
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
     watching = [Hal(*config.window), *detectors(from_zero(WINDOW_ENDS), config.timesteps)]
     generated = generate(table, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
     labels = target.label(generated.samples)
     run.keep_time()
-    learned, law = exact_mass(trained.denoiser, config, run.progress)
+    learned, law = exact_mass(trained, config, run.progress)
     true, _ = exact_mass(MixtureDenoiser(target, config.schedule), config, run.progress)
 
     hallucinated = int(labels.hallucinated.sum())

@@ -153,7 +153,7 @@ def _measure(job: tuple[Cell, Path], progress: Progress) -> dict[str, Any]:
     if record.exists():
         return dict(read_json(record))
     torch.set_num_threads(cell.model.threads)
-    denoiser = cell.model.fit(folder / "model", Named(cell.name, progress)).denoiser
+    denoiser = cell.model.fit(folder / "model", Named(cell.name, progress))
     mass, law = exact_mass(denoiser, cell.model)
     target = cell.model.target
     pairs = target.label(law.x_0).between

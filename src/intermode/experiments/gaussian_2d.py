@@ -132,7 +132,7 @@ def _model(run: Run, config: Config, name: str, target: GaussianMixture) -> tupl
     """The denoiser and the rows (step, mass) of its training curve."""
     if config.pretrained:
         curve = read_json(shipped(name, config.schedule, name) / "curve.json")
-        return shipped_model(name, config.schedule, name, config.device).denoiser, curve
+        return shipped_model(name, config.schedule, name, config.device), curve
     folder = run.path / name / "model"
     curve = folder / "curve.json"
 
@@ -144,7 +144,7 @@ def _model(run: Run, config: Config, name: str, target: GaussianMixture) -> tupl
 
     data = target.sample(config.train_size, config.seed)
     trained = config.fit_to(data, folder, name, progress=run.progress, watch=watch, watch_every=config.watch_every)
-    return trained.denoiser, read_json(curve)
+    return trained, read_json(curve)
 
 
 def _lattice(run: Run, results: Results, config: Config, name: str, target: GaussianMixture) -> None:

@@ -22,7 +22,8 @@ from intermode.progress import Progress, Silent
 from intermode.run import provenance
 from intermode.samplers import Ancestral
 from intermode.schedules import Schedule, linear
-from intermode.training import TrainConfig, Trained, train
+from intermode.training import TrainConfig, Trained
+from intermode.training import fit as train
 
 __all__ = ["ModelConfig", "Watch", "fit", "shipped_model"]
 
@@ -180,11 +181,9 @@ def fit(
         **provenance(device, threads),
         "target": target,
         "training": asdict(config),
-        "training_samples": len(data),
-        "train_s": trained.seconds,
-        "losses": [round(float(loss), 6) for loss in trained.losses],
+        **trained.record(len(data)),
     }
-    save_model(folder, trained.denoiser, record)
+    save_model(folder, trained, record)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return trained
 

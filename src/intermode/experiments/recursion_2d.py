@@ -145,7 +145,7 @@ class _Grid:
         config = replace(self.config, seed=seed)
         denoiser = config.fit_to(
             data.x, folder / "model", f"{config.side} by {config.side} grid", progress=self.progress
-        ).denoiser
+        )
         plan = Plan(n, (2,), seed, config.chunk, device=config.device)
         detectors = [Hal(*config.window)]
         return generate(denoiser, config.sampler, plan, detectors, folder=folder, progress=self.progress)

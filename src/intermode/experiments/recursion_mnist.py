@@ -229,7 +229,7 @@ class _Digits:
             classes=CLASSES,
             start=start,
             progress=self.progress,
-        ).denoiser
+        )
         sampled = config.sampled(denoiser)
         plan = Plan(n, (1, SIZE, SIZE), seed, config.chunk, device=config.device)
         asked = torch.arange(n) % CLASSES

@@ -145,10 +145,10 @@ class _Images:
 
     def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
         config = replace(self.config, seed=seed)
-        start = config.shipped("shapes").denoiser if config.pretrained else None
+        start = config.shipped("shapes") if config.pretrained else None
         denoiser = config.fit_to(
             data.x, folder / "model", "shapes, generated", start=start, progress=self.progress
-        ).denoiser
+        )
         plan = Plan(n, config.target.shape, seed, config.chunk, device=config.device)
         detectors = [Hal(*config.window)]
         return generate(

@@ -54,7 +54,7 @@ def run(run: Run, config: Config) -> Results:
     """Train, compare the fields, run the control; see the module's docstring."""
     torch.set_num_threads(config.threads)
     results, target = Results(), config.target
-    learned = config.fit(run.path / "model", run.progress).denoiser
+    learned = config.fit(run.path / "model", run.progress)
     true = MixtureDenoiser(target, config.schedule)
     run.keep_time()
     _smoothing(results, target, true, learned)

@@ -127,7 +127,7 @@ def run(run: Run, config: Config) -> Results:
         data = target.sample(config.train_size, config.seed)
         trained = config.fit_to(data, run.path / "model", "shapes", progress=run.progress)
         run.keep_time()
-    denoiser = config.sampled(trained.denoiser)
+    denoiser = config.sampled(trained)
     watching = [Hal(*config.window), *detectors(config.windows, config.timesteps)]
     generated = generate(denoiser, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
     labels = target.label(generated.samples)

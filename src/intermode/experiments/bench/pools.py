@@ -213,7 +213,7 @@ def _model(source: Source, config: Any, folder: Path, progress: Progress) -> Net
     place = folder / "model"
     return fit(
         place, network, source.schedule, data, training, target=source.kind, threads=config.threads, progress=progress
-    ).denoiser
+    )
 
 
 def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, progress: Progress) -> None:
