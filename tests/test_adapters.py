@@ -89,7 +89,7 @@ def test_k_diffusion_scores_are_those_of_our_ddim():
     callback = Callback([Hal(window=window), Hal(window=Fraction(0.5, 1), name="late")], SIGMAS)
     x = sample_euler(denoise, x, SIGMAS, callback)
     callback.finish(x)
-    assert torch.allclose(x, ours.samples, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(x, ours.x, rtol=1e-3, atol=1e-4)
     assert np.allclose(callback.scores["hal"], ours.scores["hal"], rtol=1e-2, atol=1e-8)
     assert callback.scores["late"].shape == (40,)
 
@@ -176,7 +176,7 @@ def test_azula_scores_are_those_of_the_same_model_made_here():
     plan = Plan(20, (1,), chunk=20)
     found, expected = (generate(d, DDIM(), plan, [Hal(0, 20)]) for d in (theirs, ours))
     assert np.allclose(found.scores["hal"], expected.scores["hal"], rtol=1e-2)
-    found, expected = (score(HalRenoise(0, 20, 5), d, expected.samples, chunk=20) for d in (theirs, ours))
+    found, expected = (score(HalRenoise(0, 20, 5), d, expected.x, chunk=20) for d in (theirs, ours))
     assert np.allclose(found, expected, rtol=1e-2, atol=1e-9)
 
 

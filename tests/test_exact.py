@@ -165,7 +165,7 @@ def test_off_support_mass_agrees_with_samples(name):
     schedule, n = linear(60, 0.004, 0.3), 300_000
     denoiser = TabulatedDenoiser(MixtureDenoiser(stand_in(target, widened), schedule), -7, 9)
     mass, law = off_support(denoiser, Ancestral(), target, -7, 9, cells=3)
-    samples = generate(denoiser, Ancestral(), Plan(n, (1,), seed=1)).samples
+    samples = generate(denoiser, Ancestral(), Plan(n, (1,), seed=1)).x
     labels = target.label(samples)
     assert mass.value > 3e-4  # enough hallucinations to compare
     assert mass.error < 0.05 * mass.value
@@ -184,7 +184,7 @@ def test_off_support_mass_agrees_with_samples_in_the_plane(brief):
     target = GaussianMixture(means, np.array([0.08, 0.1, 0.1]), np.array([0.5, 0.3, 0.2]), beyond=4.0)
     denoiser = MixtureDenoiser(stand_in(target, 1.5), brief)
     mass, _ = off_support(denoiser, Ancestral(), target, -6, 6, cells=3)
-    rate = target.label(generate(denoiser, Ancestral(), Plan(n, (2,), seed=1)).samples).rate
+    rate = target.label(generate(denoiser, Ancestral(), Plan(n, (2,), seed=1)).x).rate
     assert mass.value > 1e-3
     assert abs(rate - mass.value) < 5.5 * math.sqrt(mass.value / n) + mass.error
 

@@ -97,10 +97,10 @@ def test_every_sample_has_its_own_condition_whatever_the_chunk(chunk):
     place = torch.arange(10.0).reshape(10, 1)
     plan = Plan(10, (2,), 0, chunk)
     found = generate(Shift(), Ancestral("small"), plan, place=place)
-    assert torch.equal(found.samples, place.expand(10, 2))  # the last step is x0_hat itself
+    assert torch.equal(found.x, place.expand(10, 2))  # the last step is x0_hat itself
     *_, last = replay(Shift(), Ancestral("small"), plan, 10 // chunk if chunk < 10 else 0, place=place)
     assert len(last.x_next) == chunk
-    assert np.array_equal(score(Place(), Shift(), found.samples, chunk=chunk, place=place), np.arange(10.0))
+    assert np.array_equal(score(Place(), Shift(), found.x, chunk=chunk, place=place), np.arange(10.0))
 
 
 def test_a_condition_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):

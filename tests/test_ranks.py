@@ -63,7 +63,7 @@ def chunk_name(index):
 
 
 def assert_equal(a, b):
-    assert torch.equal(a.samples, b.samples)
+    assert torch.equal(a.x, b.x)
     assert np.array_equal(a.diverged, b.diverged)
     assert a.scores.keys() == b.scores.keys()
     assert all(np.array_equal(a.scores[name], b.scores[name]) for name in a.scores)
@@ -277,7 +277,7 @@ denoiser = Watched(network, linear(40, 0.001, 0.4))
 plan = Plan(250, (1,), seed=4, chunk=32)
 made = generate(denoiser, Ancestral("large", steps=12), plan, [Hal(0, 15)], folder=folder)
 save_tensors(folder.parent / f"rank{rank}.safetensors", {
-    "samples": made.samples, "hal": torch.from_numpy(made.scores["hal"]), "begun": torch.tensor(begun).double()})
+    "samples": made.x, "hal": torch.from_numpy(made.scores["hal"]), "begun": torch.tensor(begun).double()})
 """
 
 
@@ -303,7 +303,7 @@ def test_two_gloo_processes_go_on_where_one_was_killed(denoiser, tmp_path):
     begun = []
     for rank in (0, 1):
         made, _ = load_tensors(tmp_path / f"rank{rank}.safetensors")
-        assert torch.equal(made["samples"], alone.samples)
+        assert torch.equal(made["samples"], alone.x)
         assert np.array_equal(made["hal"].numpy(), alone.scores["hal"])
         begun += made["begun"].tolist()
     # what was done stays done, and what was not is done once
@@ -412,8 +412,8 @@ def test_a_folder_of_other_scores_is_refused(denoiser, tmp_path):
 
 def test_samples_and_their_scores_may_lie_in_one_folder(denoiser, tmp_path):
     made = generate(denoiser, SAMPLER, PLAN, folder=tmp_path)
-    first = score(DETECTOR, denoiser, made.samples, folder=tmp_path, settings=SETTINGS)
-    assert np.array_equal(score(DETECTOR, denoiser, made.samples, folder=tmp_path, settings=SETTINGS), first)
+    first = score(DETECTOR, denoiser, made.x, folder=tmp_path, settings=SETTINGS)
+    assert np.array_equal(score(DETECTOR, denoiser, made.x, folder=tmp_path, settings=SETTINGS), first)
     assert_equal(generate(denoiser, SAMPLER, PLAN, folder=tmp_path), made)
 
 

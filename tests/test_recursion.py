@@ -10,7 +10,7 @@ from intermode.errors import InputError
 from intermode.experiments.recursion_2d import TIERS, _Grid
 from intermode.progress import Silent
 from intermode.recursion import Arm, Data, Recursion, select
-from intermode.sampling import Generated
+from intermode.sampling import Samples
 from intermode.targets.lattice import grid
 
 KEEP, EXTRA = 40, 10
@@ -18,7 +18,7 @@ KEEP, EXTRA = 40, 10
 
 def pool_of(samples, scores=None, diverged=None):
     n = len(samples)
-    return Generated(
+    return Samples(
         torch.as_tensor(samples, dtype=torch.float32).reshape(n, -1),
         {"hal": np.arange(n, dtype=float) if scores is None else np.asarray(scores, dtype=float)},
         np.zeros(n, dtype=bool) if diverged is None else np.asarray(diverged),
@@ -43,7 +43,7 @@ class Copying:
         return pool_of(samples, scores=np.where(np.arange(n) % 10 == 0, 1.0, 0.0) + rng.random(n) * 1e-3)
 
     def measure(self, pool):
-        return {"mean": float(pool.samples.mean())}
+        return {"mean": float(pool.x.mean())}
 
 
 def test_all_takes_the_first_samples_as_they_come():
@@ -69,7 +69,7 @@ def test_per_class_takes_as_many_of_each_class():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
     # class 1 has the highest scores of all: one threshold would starve it
     pool = pool_of(range(10), scores=[4, 3, 2, 1, 90, 91, 5, 6, 7, 8])
-    pool = Generated(pool.samples, pool.scores, pool.diverged, 0.0, condition={"class_labels": labels})
+    pool = Samples(pool.x, pool.scores, pool.diverged, 0.0, condition={"class_labels": labels})
     assert set(select("hal", pool, 6, 0, 1)) == {0, 1, 2, 3, 6, 7}
     assert list(select("hal-per-class", pool, 6, 0, 1)) == [2, 3, 4, 5, 6, 7]
     assert list(select("hal-per-class", pool, 4, 0, 1)) == [2, 3, 4, 6]  # the first class gets one more
@@ -87,8 +87,8 @@ def test_labels_stay_with_their_samples(tmp_path):
             assert torch.equal(data.x[:, 0].floor().long() % 3, data.labels)
             x = self.real(n, seed).x + 0.5
             pool = pool_of(x)
-            return Generated(
-                pool.samples, pool.scores, pool.diverged, 0.0, condition={"class_labels": x[:, 0].long() % 3}
+            return Samples(
+                pool.x, pool.scores, pool.diverged, 0.0, condition={"class_labels": x[:, 0].long() % 3}
             )
 
     for settings in ({}, {"fresh": 0.25}, {"accumulate": True}):
@@ -136,7 +136,7 @@ def test_each_generation_trains_on_what_was_selected_from_the_one_before(tmp_pat
     assert torch.equal(setting.fits[0][3], setting.real(KEEP, 7).x)
     pool = Copying().fit_and_draw(Data(setting.fits[0][3]), KEEP + EXTRA, setting.fits[0][2], tmp_path)
     chosen = torch.from_numpy(select("hal", pool, KEEP, 7, 0))
-    assert torch.equal(setting.fits[1][3], pool.samples[chosen])
+    assert torch.equal(setting.fits[1][3], pool.x[chosen])
     assert rows["hal"][0] == rows["random"][0]
     assert [row["generation"] for row in rows["hal"]] == [0, 1, 2]
     assert all(row["trained_on"] == KEEP for row in rows["hal"])

@@ -73,7 +73,7 @@ def kept(denoiser, rate, n, *, chunk=16, budget=BUDGET, **more):
 
 
 def assert_equal(a, b):
-    assert torch.equal(a.samples, b.samples)
+    assert torch.equal(a.x, b.x)
     assert np.array_equal(a.index, b.index)
     assert a.drawn == b.drawn
     assert a.scores.keys() == b.scores.keys()
@@ -95,7 +95,7 @@ def test_the_first_n_that_pass_are_kept(denoiser, rate, n, chunk):
     everything = generate(denoiser, SAMPLER, Plan(BUDGET, (2,), seed=5, chunk=chunk), [Uniform()])
     passing = np.flatnonzero(everything.scores["uniform"] <= rate)[:n]
     assert np.array_equal(made.index, passing)
-    assert torch.equal(made.samples, everything.samples[passing])
+    assert torch.equal(made.x, everything.x[passing])
     assert np.array_equal(made.scores["uniform"], everything.scores["uniform"][passing])
     assert np.array_equal(made.diverged, everything.diverged[passing])
     assert made.drawn == passing[-1] + 1
@@ -143,7 +143,7 @@ def test_each_draw_has_its_own_condition(denoiser):
     shift = torch.linspace(-1, 1, BUDGET)
     made = kept(denoiser, 0.3, 50, shift=shift)
     everything = generate(denoiser, SAMPLER, Plan(BUDGET, (2,), seed=5, chunk=16), [Uniform()], shift=shift)
-    assert torch.equal(made.samples, everything.samples[made.index])
+    assert torch.equal(made.x, everything.x[made.index])
     with pytest.raises(InputError, match=r"shift: shape \(50,\) does not fit 2000 samples"):
         kept(denoiser, 0.3, 50, shift=torch.zeros(50))
 
@@ -209,7 +209,7 @@ def test_a_rate_that_suffices_is_never_given_up(schedule):
     for seed in range(20):
         plan = Plan(400, (1,), seed=seed, chunk=10)
         made = generate_kept(Shift(schedule), SAMPLER, plan, [Uniform()], below(0.3), 40)
-        assert len(made.samples) == 40
+        assert len(made.x) == 40
 
 
 @pytest.mark.parametrize("n", [0, -1, BUDGET + 1])
@@ -371,4 +371,4 @@ def test_ancestral_samples_are_kept_by_hal(schedule, network):
     threshold = Threshold(float(np.median(everything.scores["hal"])), "test")
     made = generate_kept(denoiser, sampler, plan, [Hal(0, 15)], threshold, 60, ranks=Ranks(1, 3))
     assert np.array_equal(made.index, np.flatnonzero(threshold.keep(everything.scores["hal"]))[:60])
-    assert torch.equal(made.samples, everything.samples[made.index])
+    assert torch.equal(made.x, everything.x[made.index])

@@ -33,7 +33,7 @@ def hal():
 
 def assert_equal(a, b):
     """Bit for bit, samples and everything said of them."""
-    assert torch.equal(a.samples, b.samples)
+    assert torch.equal(a.x, b.x)
     assert np.array_equal(a.diverged, b.diverged)
     assert a.scores.keys() == b.scores.keys()
     assert all(np.array_equal(a.scores[name], b.scores[name]) for name in a.scores)
@@ -47,9 +47,9 @@ def test_fewer_samples_are_the_first_of_more(denoiser, n):
     """Also where n is no multiple of the chunk: the last one is computed whole and cut."""
     more = generate(denoiser, SAMPLER, Plan(128, (1,), seed=4, chunk=32), [hal()])
     fewer = generate(denoiser, SAMPLER, Plan(n, (1,), seed=4, chunk=32), [hal()])
-    assert torch.equal(fewer.samples, more.samples[:n])
+    assert torch.equal(fewer.x, more.x[:n])
     assert np.array_equal(fewer.scores["hal"], more.scores["hal"][:n])
-    assert len(fewer.samples) == len(fewer.scores["hal"]) == len(fewer.diverged) == n
+    assert len(fewer.x) == len(fewer.scores["hal"]) == len(fewer.diverged) == n
 
 
 def test_replay_gives_a_chunk_again_in_any_order(denoiser):
@@ -63,7 +63,7 @@ def test_replay_gives_a_chunk_again_in_any_order(denoiser):
             detector.update(step)
         rows = slice(chunk * 32, min(chunk * 32 + 32, 100))
         count = rows.stop - rows.start
-        assert torch.equal(steps[-1].x_next[:count], whole.samples[rows])
+        assert torch.equal(steps[-1].x_next[:count], whole.x[rows])
         assert np.array_equal(detector.score()[:count].numpy(), whole.scores["hal"][rows])
 
 
@@ -83,7 +83,7 @@ def test_predictions_are_those_of_the_run(denoiser):
 def test_other_chunk_sizes_give_equal_results_to_rounding(denoiser, chunk):
     reference = generate(denoiser, SAMPLER, Plan(60, (1,), seed=4, chunk=32), [hal()])
     other = generate(denoiser, SAMPLER, Plan(60, (1,), seed=4, chunk=chunk), [hal()])
-    assert torch.allclose(other.samples, reference.samples, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(other.x, reference.x, rtol=1e-4, atol=1e-4)
     assert np.allclose(other.scores["hal"], reference.scores["hal"], rtol=1e-3, atol=1e-8)
 
 
@@ -99,18 +99,18 @@ class Identity(Denoiser):
 
 @pytest.mark.parametrize("chunk", [1, 13, 64])
 def test_noise_does_not_depend_on_the_chunk_size(schedule, chunk):
-    reference = generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=32)).samples
-    assert torch.equal(generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=chunk)).samples, reference)
+    reference = generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=32)).x
+    assert torch.equal(generate(Identity(schedule), SAMPLER, Plan(100, (2,), seed=4, chunk=chunk)).x, reference)
 
 
 def test_seeds_give_other_samples(denoiser):
-    a, b = (generate(denoiser, SAMPLER, Plan(32, (1,), seed=seed, chunk=32)).samples for seed in (0, 1))
+    a, b = (generate(denoiser, SAMPLER, Plan(32, (1,), seed=seed, chunk=32)).x for seed in (0, 1))
     assert not torch.isclose(a, b).any()
 
 
 def test_deterministic_sampling_starts_from_the_samples_own_noise(schedule):
     """With DDIM at eta 0 only x_T is random: a scaled copy of the stream's first noise comes out."""
-    samples = generate(Identity(schedule), DDIM(0.0), Plan(50, (1,), seed=9, chunk=16)).samples
+    samples = generate(Identity(schedule), DDIM(0.0), Plan(50, (1,), seed=9, chunk=16)).x
     x_T = NoiseStream(9, 0, 50, (1,))()
     assert torch.allclose(samples / x_T, (samples / x_T)[0].expand(50, 1), rtol=1e-5)
 
@@ -133,7 +133,7 @@ class Runaway(Denoiser):
 
 def test_diverged_samples_are_counted_and_never_dropped(schedule):
     made = generate(Runaway(schedule), SAMPLER, Plan(25, (2,), chunk=10), [Hal(0, 39)])
-    assert len(made.samples) == 25
+    assert len(made.x) == 25
     assert np.flatnonzero(made.diverged).tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
     assert np.isposinf(made.scores["hal"][[0, 1, 2, 10, 20]]).all()
     assert np.isfinite(made.scores["hal"][[3, 4, 5]]).all()
@@ -354,10 +354,10 @@ def test_detectors_of_finished_samples_score_them_as_they_are_drawn(denoiser, n)
     plan = Plan(n, (1,), seed=4, chunk=32)
     drawn = generate(denoiser, SAMPLER, plan, [HalRenoise(0, 15, 4), hal(), LID((1, 2), 4)])
     for detector in (HalRenoise(0, 15, 4), LID((1, 2), 4)):
-        after = score(detector, denoiser, drawn.samples, seed=4, chunk=32)
+        after = score(detector, denoiser, drawn.x, seed=4, chunk=32)
         assert np.array_equal(drawn.scores[detector.name], after)
     alone = generate(denoiser, SAMPLER, plan, [hal()])
-    assert torch.equal(alone.samples, drawn.samples)
+    assert torch.equal(alone.x, drawn.x)
     assert np.array_equal(alone.scores["hal"], drawn.scores["hal"])
 
 

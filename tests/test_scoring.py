@@ -21,7 +21,8 @@ from intermode.files import save_tensors
 from intermode.sampling import score
 from intermode.schedules import linear
 from intermode.scores import read_scores
-from intermode.scoring import chunk_for, model_identity, score_source
+from intermode.sampling import chunk_for, even_chunk
+from intermode.scoring import EveryClass, model_identity, score_source
 
 SHAPE = (3, 6, 5)
 DETECTOR = HalRenoise(0, 9, 3)
@@ -264,10 +265,21 @@ def test_files_that_hold_no_scores(tmp_path, name, content, expected):
     assert str(refused.value).startswith("reference: ")
 
 
-def test_a_chunk_is_bounded_in_numbers():
+def test_a_chunk_is_bounded_in_numbers_and_images():
     assert chunk_for((1,)) == 16384
-    assert chunk_for((1, 64, 64)) == 64
+    assert chunk_for((1, 28, 28)) == chunk_for((1, 64, 64)) == 64
+    assert chunk_for((3, 256, 256)) == 1
     assert chunk_for((3, 2048, 2048)) == 1
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 1000])
+def test_chunks_are_even_and_compute_hardly_a_row_in_vain(n):
+    size = even_chunk(n, (1, 64, 64))
+    chunks = -(-n // size)
+    assert size <= 64
+    assert chunks == -(-n // 64)
+    assert 0 <= chunks * size - n < chunks
+    assert even_chunk(n, (1, 64, 64), 50) == min(n, 50)
 
 
 MEASURE = """

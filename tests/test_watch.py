@@ -91,7 +91,7 @@ def test_scores_are_those_of_our_own_sampler_for_the_same_noise(variance, monkey
         assert np.allclose(watched.scores[name], ours.scores[name], rtol=1e-4, atol=0), name
         assert watched.scores[name].dtype == np.float64
     assert len(np.unique(watched.scores["part"])) == 4
-    assert np.allclose(images, ((ours.samples + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy(), atol=1e-4)
+    assert np.allclose(images, ((ours.x + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy(), atol=1e-4)
 
 
 def test_the_shipped_model_of_shapes_is_a_pipeline_whose_scores_are_ours(monkeypatch):
@@ -105,7 +105,7 @@ def test_the_shipped_model_of_shapes_is_a_pipeline_whose_scores_are_ours(monkeyp
         images = pipe(batch_size=2, num_inference_steps=20, output_type="np").images
     ours = generate(denoiser, Ancestral("small", 20), Plan(2, denoiser.shape, seed=5, chunk=2), [Hal(window=ALL)])
     assert np.allclose(watched.scores["hal"], ours.scores["hal"], rtol=2e-3)
-    assert np.allclose(images[..., 0], ((ours.samples[:, 0] + 1) / 2).clamp(0, 1).numpy(), atol=2e-3)
+    assert np.allclose(images[..., 0], ((ours.x[:, 0] + 1) / 2).clamp(0, 1).numpy(), atol=2e-3)
     # and it draws shapes: bright ones on black
     assert 0.003 < (images > 0.5).mean() < 0.06
 

@@ -26,7 +26,7 @@ from intermode.progress import Progress, Silent
 from intermode.schedules import Schedule
 from intermode.targets.gaussian import GaussianMixture
 
-__all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser"]
+__all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser", "UnknownShape"]
 
 Prediction = Literal["eps", "x0", "v", "flow"]
 Own = TypeVar("Own", bound="NetworkDenoiser")
@@ -39,6 +39,10 @@ def _digest(arrays: Sequence[np.ndarray]) -> str:
         found.update(f"{array.dtype} {array.shape}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
+
+
+class UnknownShape(InputError):
+    """A model that does not say the shape of its samples."""
 
 
 class Denoiser:
@@ -64,9 +68,9 @@ class Denoiser:
         """Shape of one sample.
 
         Raises:
-            InputError: it is not known.
+            UnknownShape: it is not known.
         """
-        raise InputError(f"model: {type(self).__name__} does not say the shape of its samples; give it a shape")
+        raise UnknownShape(f"model: {type(self).__name__} does not say the shape of its samples; give it a shape")
 
     @property
     def classes(self) -> int | None:
@@ -136,7 +140,7 @@ class NetworkDenoiser(Denoiser):
         config: Any = self.network.config
         size = config.sample_size
         if size is None:
-            raise InputError("model: the config of its network has no sample_size, so its samples' shape is unknown")
+            raise UnknownShape("model: the config of its network has no sample_size, so its samples' shape is unknown")
         height, width = (size, size) if isinstance(size, int) else size
         return int(config.in_channels), int(height), int(width)
 

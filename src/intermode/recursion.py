@@ -32,7 +32,7 @@ from intermode.errors import InputError
 from intermode.files import read_json, write_json
 from intermode.noise import draws
 from intermode.progress import Progress, Silent
-from intermode.sampling import Generated
+from intermode.sampling import Samples
 
 __all__ = ["Arm", "Data", "Recursion", "Setting", "select"]
 
@@ -71,13 +71,13 @@ class Setting(Protocol):
     def real(self, n: int, seed: int) -> Data:
         """n real samples."""
 
-    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Samples:
         """Train on ``data`` and draw a pool of n samples; all files in ``folder``, resumable.
 
         The classes that samples were drawn with are the pool's condition ``class_labels``.
         """
 
-    def measure(self, pool: Generated) -> dict[str, Any]:
+    def measure(self, pool: Samples) -> dict[str, Any]:
         """The numbers of a generation's row."""
 
 
@@ -94,7 +94,7 @@ class Arm:
     generations: int
 
 
-def select(selector: str, pool: Generated, keep: int, seed: int, generation: int) -> np.ndarray:
+def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) -> np.ndarray:
     """(keep,) rows of the pool that train the next generation, in rising order; fewer if too many diverged.
 
     With ``-per-class``, each class of the pool gets an equal share, the first ones one more where that does not divide.
@@ -190,7 +190,7 @@ class Recursion:
             for generation in range(1, arm.generations + 1):
                 chosen = select(arm.selector, pool, self.keep, seed, generation)
                 classes = pool.condition.get("class_labels")
-                past.append(Data(pool.samples, classes).take(torch.from_numpy(chosen)))
+                past.append(Data(pool.x, classes).take(torch.from_numpy(chosen)))
                 data = self._training_data(setting, past, seed, generation)
                 place = folder / arm.selector / f"generation-{generation:02d}"
                 pool, row = self._generation(setting, data, seed, generation, place, progress)
@@ -208,7 +208,7 @@ class Recursion:
 
     def _generation(
         self, setting: Setting, data: Data, seed: int, generation: int, place: Path, progress: Progress
-    ) -> tuple[Generated, dict[str, Any]]:
+    ) -> tuple[Samples, dict[str, Any]]:
         # the seed of a generation's weights and noise: another for each, or every pool would repeat the last
         pool = setting.fit_and_draw(data, self.keep + self.extra, seed + 1000 * generation, place)
         record = place / "row.json"

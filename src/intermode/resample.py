@@ -33,10 +33,10 @@ from intermode.evaluation import Estimate
 from intermode.progress import Progress, Silent, Task
 from intermode.ranks import Ranks, launched
 from intermode.samplers import Sampler
-from intermode.sampling import Generated, drawing, scores_of
+from intermode.sampling import Samples, drawing, scores_of
 from intermode.thresholds import Threshold
 
-__all__ = ["Kept", "acceptance", "generate_kept"]
+__all__ = ["KeptSamples", "acceptance", "generate_kept"]
 
 DOUBT = 1e-6
 """Chance that a look at the draws so far takes a rate for smaller than it is."""
@@ -44,8 +44,8 @@ GROWTH = 4
 """A round of drawing makes the draws at most this many times as many: the rate so far may be a bad guess."""
 
 
-@dataclass(frozen=True)
-class Kept(Generated):
+@dataclass(frozen=True, repr=False)
+class KeptSamples(Samples):
     """The samples that passed.
 
     Attributes:
@@ -60,6 +60,9 @@ class Kept(Generated):
     def acceptance(self) -> Estimate:
         """Share of the samples drawn that passed, with its 95 % interval."""
         return acceptance(len(self.index), self.drawn)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n  the first that passed of {self.drawn:,} drawn: {self.acceptance}"
 
 
 def acceptance(n: int, drawn: int) -> Estimate:
@@ -98,7 +101,7 @@ def generate_kept(
     progress: Progress | None = None,
     ranks: Ranks | None = None,
     **condition: Any,
-) -> Kept:
+) -> KeptSamples:
     """The first ``n`` samples of a plan that a threshold keeps; no more chunks are drawn than it takes.
 
     Args:
@@ -143,7 +146,7 @@ def generate_kept(
         )
     tensors, facts = chunks.finished() or _until_kept(chunks, plan, keep, n, ranks, progress)
     index = tensors["index"]
-    return Kept(
+    return KeptSamples(
         tensors["samples"],
         scores_of(tensors),
         tensors["diverged"].numpy(),

@@ -1,11 +1,13 @@
-"""Drives a sampler over chunks: seeds, devices, ranks, detectors, progress, resume.
+"""Draws samples: drives a sampler over chunks, with seeds, devices, ranks, detectors, progress, resume.
 
-What a chunk is, and how processes share a folder of them, is said in :mod:`intermode.chunks`.
+:func:`sample` is for everybody; :func:`generate` and what is beside it take a plan of chunks. What a chunk is, and how
+processes share a folder of them, is said in :mod:`intermode.chunks`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,46 +19,102 @@ import torch
 from torch import Tensor
 
 from intermode.chunks import LOW_DIMENSIONAL_CHUNK, Chunks, Joined, Make, Part, Plan, SharedChunks, join
-from intermode.denoisers import Denoiser
+from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect import Detector, SampleDetector, describe, watches
+from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
+from intermode.models import as_denoiser
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
 from intermode.ranks import Ranks, launched
-from intermode.samplers import Sampler, Step
+from intermode.samplers import Ancestral, Sampler, Step
+from intermode.thresholds import Kept, Threshold, keep
+from intermode.values import as_whole
+from intermode.verbs import as_samples, shown, strict
 
 __all__ = [
     "LOW_DIMENSIONAL_CHUNK",
-    "Generated",
     "Plan",
+    "Samples",
+    "as_condition",
+    "chunk_for",
     "drawing",
+    "even_chunk",
+    "fit_detectors",
     "generate",
     "predictions",
     "replay",
+    "sample",
     "score",
     "scores_of",
     "tally",
 ]
 
 
-@dataclass(frozen=True)
-class Generated:
+CHUNK_NUMBERS = 2**18
+"""Numbers in a chunk of large samples: a U-Net's activations are some thousand times as many bytes."""
+IMAGE_CHUNK = 64
+"""Images in a chunk, at most: more are no faster on a CPU, and progress is told and kept by the chunk."""
+
+
+@dataclass(frozen=True, repr=False)
+class Samples:
     """Finished samples with what the detectors said.
 
     Attributes:
-        samples: (n, *shape).
-        scores: a (n,) float64 array for each detector.
+        x: (n, *shape).
+        scores: a (n,) float64 array for each detector, larger = more suspect.
         diverged: (n,) bool, not finite or larger than the plan's limit; counted, never dropped.
         seconds: time spent sampling, over all runs and processes that made these samples.
         condition: the tensors that they were drawn with, (n, ...), by name.
     """
 
-    samples: Tensor
+    x: Tensor
     scores: Mapping[str, np.ndarray]
     diverged: np.ndarray
     seconds: float
     condition: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def keep(self, threshold: Threshold | float, by: str | None = None) -> Kept:
+        """Which samples are kept: (n,) bool, to index ``x`` and the scores with; prints how many.
+
+        Args:
+            threshold: of the score, or the share (0, 1) of the samples to keep, those with the lowest scores.
+            by: name of the score; the threshold's, or the first unless given.
+
+        Raises:
+            InputError: no such score, the threshold of another one, or a share outside (0, 1).
+        """
+        return keep(self.scores, threshold, by)
+
+    def __repr__(self) -> str:
+        numbers = " x ".join(map(str, self.x.shape[1:]))
+        diverged = f", {int(self.diverged.sum()):,} diverged" if self.diverged.any() else ""
+        made = f"{len(self):,} samples of {numbers} numbers in {self.seconds:.2g} s{diverged}"
+        return "\n".join([made, *(_summary(name, values) for name, values in self.scores.items())])
+
+
+def _summary(name: str, scores: np.ndarray) -> str:
+    low, middle, high = np.quantile(scores, [0, 0.5, 1], method="nearest")
+    return f"  {name}: lowest {low:.4g}, median {middle:.4g}, highest {high:.4g}"
+
+
+def chunk_for(shape: Sequence[int]) -> int:
+    """Samples of ``shape`` to compute together, so that memory stays bounded whatever their size."""
+    most = LOW_DIMENSIONAL_CHUNK if len(shape) < 2 else IMAGE_CHUNK
+    return max(1, min(most, CHUNK_NUMBERS // math.prod(shape)))
+
+
+def even_chunk(n: int, shape: Sequence[int], chunk: int | None = None) -> int:
+    """The chunk asked for, or one that cuts n samples evenly; never more than n, so that hardly a row is computed in
+    vain."""
+    if chunk is not None:
+        return min(as_whole("chunk", chunk, 1), n)
+    return math.ceil(n / math.ceil(n / chunk_for(shape)))
 
 
 def _condition_of(condition: Mapping[str, Any], n: int, start: int, chunk: int, device: str) -> dict[str, Any]:
@@ -180,6 +238,135 @@ def tally(
     return total
 
 
+def as_condition(condition: Mapping[str, Any] | None, n: int, denoiser: Denoiser) -> dict[str, Any]:
+    """What a denoiser is told of n samples, as it takes it: arrays and lists as tensors, one class for all repeated.
+
+    Raises:
+        InputError: no mapping, no row for each sample, or classes that the denoiser does not have.
+    """
+    if condition is not None and not isinstance(condition, Mapping):
+        raise InputError("condition: must be a mapping, {'class_labels': (n,) classes} say")
+    told = dict(condition or {})
+    for name, value in told.items():
+        if name == "class_labels":
+            value = torch.as_tensor(value)
+            value = value.expand(n) if value.ndim == 0 else value
+        told[name] = torch.as_tensor(np.asarray(value)) if isinstance(value, list | tuple | np.ndarray) else value
+    _ = _condition_of(told, n, 0, 1, "cpu")  # has a row for each
+    labels, classes = told.get("class_labels"), denoiser.classes
+    if labels is None:
+        return told
+    if labels.is_floating_point() or labels.ndim != 1:
+        raise InputError(f"class_labels: {labels.dtype} of shape {tuple(labels.shape)}; must be {n} whole numbers")
+    plain = isinstance(denoiser, NetworkDenoiser) and hasattr(denoiser.network, "description")
+    # a class beyond the last stands for none
+    if (plain and classes == 0) or (classes and (labels.min() < 0 or labels.max() > classes)):
+        raise InputError(f"class_labels: {int(labels.min())}..{int(labels.max())}; the model has {classes} classes")
+    return told
+
+
+def fit_detectors(detectors: Sequence[Detector], denoiser: Denoiser, data: Tensor, seed: int) -> None:
+    """Show training data (n, *shape) to the detectors that learn from some.
+
+    Raises:
+        InputError: none that learns, or one that would have to know the classes of the data.
+    """
+    learning: list[Any] = [detector for detector in detectors if hasattr(detector, "fit")]
+    if not learning:
+        raise InputError(f"fit: is of no use to {', '.join(d.name for d in detectors)}, which see no training data")
+    x = data.to(denoiser.device, denoiser.dtype)
+    for detector in learning:
+        if denoiser.classes != 0 and detector.nfe:
+            raise InputError(f"{detector.name}: learns from no model that is told classes; choose knn, realism or lid")
+        detector.fit(denoiser, x, seed=seed)
+
+
+@strict
+def sample(
+    model: Denoiser | str | Path,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    detectors: Detectors = (DEFAULTS["sample"],),
+    condition: Mapping[str, Any] | None = None,
+    keep: Threshold | float | None = None,
+    by: str | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+    limit: float = 1e3,
+    fit: Any = None,
+    out: str | Path | None = None,
+    progress: Progress | bool | None = None,
+) -> Samples:
+    """Draw n samples, with a score for each.
+
+    Args:
+        model: a denoiser, or what :func:`intermode.load` takes.
+        n: how many.
+        sampler: the reverse chain; ``Ancestral()`` unless given.
+        detectors: objects, names, or a sequence of both; those that look at finished samples score them by the same
+            model. Unless given ``hal``, which costs nothing.
+        condition: what the model is told, ``{"class_labels": ...}``: (n,) values, or one class for all. With ``keep``
+            a value for each of ``draws``.
+        keep: a threshold, or the largest score to keep: samples are drawn until n pass; what is returned then also
+            says which of the draws they were, and the rate at which draws pass.
+        by: name of the score that ``keep`` is a threshold of; its own, or the first unless given.
+        draws: most samples to draw for ``keep``; 100 n unless given.
+        seed: the noise of sample i belongs to (seed, i).
+        chunk: samples computed together; unless given as many as memory allows for samples of their size, images 64 at
+            most. Results of other chunk sizes agree to rounding.
+        limit: a sample with a coordinate beyond it counts as diverged.
+        fit: training data (m, *shape) for the detectors that learn from some: ``knn``, ``realism``, ``diffpath``, ...
+        out: a folder for ``samples.safetensors``. A run that was interrupted goes on in it, and many processes may
+            share the work.
+        progress: True shows a bar.
+
+    Raises:
+        InputError: a model, detector or condition that cannot be used, a rate of acceptance too small for ``draws``, or
+            a folder of another run.
+    """
+    from intermode.resample import generate_kept
+
+    denoiser, chain = as_denoiser(model), Ancestral() if sampler is None else sampler
+    if isinstance(chain, type) or not hasattr(chain, "transition"):
+        raise InputError(f"sampler: {chain!r} is none; give Ancestral(), DDIM() or an object of your own Sampler")
+    n = as_whole("n", n, 1)
+    for name, given in (("by", by), ("draws", draws)):
+        if keep is None and given is not None:
+            raise InputError(f"{name}: is of use only with keep")
+    found = resolve(detectors, Setting(denoiser.shape, timesteps=len(denoiser.schedule)), "sample")
+    settings: dict[str, Any] = {"model": denoiser.identity}
+    if fit is not None:
+        seen = as_samples("fit", fit, denoiser.shape)
+        fit_detectors(found, denoiser, seen, seed)
+        settings["fit"] = _digest(seen)
+    most = n if keep is None else as_whole("draws", 100 * n if draws is None else draws, 1)
+    told = as_condition(condition, most, denoiser)
+    if denoiser.classes != 0 and "class_labels" not in told:
+        raise InputError("condition: the model is told a class; give condition={'class_labels': (n,) classes, or one}")
+    size = even_chunk(n, denoiser.shape, chunk)
+    plan = Plan(most, denoiser.shape, as_whole("seed", seed, 0), size, limit, str(denoiser.device))
+    folder = None if out is None else Path(out)
+    if folder:
+        _check_ours(folder)
+    more: dict[str, Any] = {"folder": folder, "settings": settings, "progress": shown(progress)}
+    if keep is None:
+        return generate(denoiser, chain, plan, found, **more, **told)
+    threshold = keep if isinstance(keep, Threshold) else Threshold(float(keep))
+    if threshold.score and by not in (None, threshold.score):
+        raise InputError(f"by: the threshold is one of {threshold.score}, not of {by}")
+    by = by or threshold.score or (found[0].name if found else None)
+    return generate_kept(denoiser, chain, plan, found, threshold, n, by=by, **more, **told)
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that is neither empty nor begun; other processes may just be beginning it."""
+    begun = not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()))
+    if not begun and not (folder / "sampling.json").exists():
+        raise InputError(f"out: {folder} is not an empty folder; choose another")
+
+
 def drawing(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -225,7 +412,7 @@ def generate(
     progress: Progress | None = None,
     ranks: Ranks | None = None,
     **condition: Any,
-) -> Generated:
+) -> Samples:
     """Draw ``plan.n`` samples.
 
     Args:
@@ -259,7 +446,7 @@ def generate(
         finished = _completed(chunks, plan)
     tensors, facts = finished
     told = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
-    return Generated(
+    return Samples(
         tensors["samples"], scores_of(tensors), tensors["diverged"].numpy(), float(facts["seconds"]), condition=told
     )
 

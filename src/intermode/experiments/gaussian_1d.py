@@ -25,7 +25,7 @@ from intermode.experiments.windows import Windows, choosing_half, compare, detec
 from intermode.models import shipped
 from intermode.progress import Progress
 from intermode.run import Claim, Results, Run, at_least, below
-from intermode.sampling import Generated, Plan, generate, predictions
+from intermode.sampling import Samples, Plan, generate, predictions
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels, line
 from intermode.training import Trained
 
@@ -148,7 +148,7 @@ def run(run: Run, config: Config) -> Results:
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
     watching = [Hal(*config.window), *detectors(from_zero(WINDOW_ENDS), config.timesteps)]
     generated = generate(table, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
-    labels = target.label(generated.samples)
+    labels = target.label(generated.x)
     run.keep_time()
     learned, law = exact_mass(trained, config, run.progress)
     true, _ = exact_mass(MixtureDenoiser(target, config.schedule), config, run.progress)
@@ -260,7 +260,7 @@ def _interpolation(
         )
 
 
-def _detection(results: Results, config: Config, generated: Generated, labels: MixtureLabels) -> Windows | None:
+def _detection(results: Results, config: Config, generated: Samples, labels: MixtureLabels) -> Windows | None:
     bad = labels.hallucinated
     if bad.sum() < 2 or (~bad).sum() < 2:
         results.notes.append(f"{int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge a detector.")
@@ -324,7 +324,7 @@ def _figures(
     config: Config,
     table: Denoiser,
     trained: Trained,
-    generated: Generated,
+    generated: Samples,
     labels: MixtureLabels,
     law: exact.Outcome,
     windows: Windows | None,
@@ -335,7 +335,7 @@ def _figures(
     widths = np.diff(edges)
     centres = torch.from_numpy((edges[:-1] + edges[1:]) / 2)[:, None]
     fine = torch.linspace(edges[0], edges[-1], 4001, dtype=torch.float64)[:, None]
-    finite = generated.samples[:, 0].nan_to_num(torch.inf).numpy()
+    finite = generated.x[:, 0].nan_to_num(torch.inf).numpy()
     plots.log_density(
         run.figure("density"),
         edges,
@@ -362,7 +362,7 @@ def _detection_figures(
     results: Results,
     config: Config,
     table: Denoiser,
-    generated: Generated,
+    generated: Samples,
     labels: MixtureLabels,
     windows: Windows | None,
 ) -> None:

@@ -27,7 +27,7 @@ from intermode.experiments.windows import Windows, compare, detectors, from_zero
 from intermode.files import read_json, write_json
 from intermode.models import shipped
 from intermode.run import Claim, Results, Run, at_least
-from intermode.sampling import Generated, Plan, generate, predictions
+from intermode.sampling import Samples, Plan, generate, predictions
 from intermode.targets.gaussian import GaussianMixture, MixtureLabels
 from intermode.targets.lattice import LATTICES, near_neighbours, neighbours
 
@@ -155,7 +155,7 @@ def _lattice(run: Run, results: Results, config: Config, name: str, target: Gaus
         table.prepare(config.sampler.timesteps(config.schedule), device=config.device, progress=run.progress)
     watching = [Hal(*config.window), *detectors(from_zero(WINDOW_ENDS), config.timesteps)]
     generated = generate(table, config.sampler, config.plan, watching, folder=folder, progress=run.progress)
-    labels = target.label(generated.samples)
+    labels = target.label(generated.x)
     mass, law = exact.off_support(
         denoiser, config.sampler, target, -REACH, REACH, cells=config.cells, progress=run.progress
     )
@@ -216,7 +216,7 @@ def _nearest_claims(results: Results, name: str) -> None:
         )
 
 
-def _detection(results: Results, config: Config, name: str, generated: Generated, bad: np.ndarray) -> Windows | None:
+def _detection(results: Results, config: Config, name: str, generated: Samples, bad: np.ndarray) -> Windows | None:
     prefix = "" if name == "grid" else f"{name}_"
     if min(bad.sum(), (~bad).sum()) < 10:
         results.notes.append(f"{name}: {int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge.")
@@ -258,7 +258,7 @@ def _figures(
     name: str,
     target: GaussianMixture,
     table: TabulatedDenoiser,
-    generated: Generated,
+    generated: Samples,
     labels: MixtureLabels,
     windows: Windows | None,
 ) -> None:
@@ -266,7 +266,7 @@ def _figures(
     plots.scatter(
         run.figure(f"{name}-scatter"),
         target.sample(20_000, config.seed + 1).numpy(),
-        generated.samples[: min(config.samples, 100_000)].numpy(),
+        generated.x[: min(config.samples, 100_000)].numpy(),
         bad[: min(config.samples, 100_000)],
     )
     results.figures[f"{name}-scatter"] = (

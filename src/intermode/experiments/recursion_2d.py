@@ -33,7 +33,7 @@ from intermode.files import load_tensors
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Claim, Results, Run, below
-from intermode.sampling import Generated, Plan, generate
+from intermode.sampling import Samples, Plan, generate
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import grid
 
@@ -141,7 +141,7 @@ class _Grid:
     def real(self, n: int, seed: int) -> Data:
         return Data(self.config.target.sample(n, seed))
 
-    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Samples:
         config = replace(self.config, seed=seed)
         denoiser = config.fit_to(
             data.x, folder / "model", f"{config.side} by {config.side} grid", progress=self.progress
@@ -150,9 +150,9 @@ class _Grid:
         detectors = [Hal(*config.window)]
         return generate(denoiser, config.sampler, plan, detectors, folder=folder, progress=self.progress)
 
-    def measure(self, pool: Generated) -> dict[str, Any]:
+    def measure(self, pool: Samples) -> dict[str, Any]:
         target = self.config.target
-        labels = target.label(pool.samples)
+        labels = target.label(pool.x)
         cells = np.where(labels.hallucinated, len(target.means), labels.nearest)
         occupied = np.bincount(cells, minlength=len(target.means) + 1) / len(cells)
         outside = math.exp(-0.5 * target.beyond**2)  # of a Gaussian in two dimensions

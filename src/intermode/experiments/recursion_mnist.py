@@ -38,7 +38,7 @@ from intermode.noise import draws
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
-from intermode.sampling import Generated, Plan, generate, score
+from intermode.sampling import Samples, Plan, generate, score
 from intermode.schedules import Schedule, linear
 from intermode.targets.digits import CLASSES, SIZE, Digits, load
 from intermode.targets.drawn_digits import drawn
@@ -215,7 +215,7 @@ class _Digits:
         chosen = digits.take(draws(seed, "data").permutation(len(digits))[:n])
         return Data(chosen.x, chosen.y)
 
-    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Samples:
         config = replace(self.config, seed=seed)
         start = None
         first = folder.parents[1] / "generation-00" / "model"
@@ -240,7 +240,7 @@ class _Digits:
             scores = score(
                 config.detector,
                 sampled,
-                pool.samples,
+                pool.x,
                 seed=seed,
                 chunk=config.chunk,
                 device=config.device,
@@ -250,11 +250,11 @@ class _Digits:
             save_tensors(file, {"hal": torch.from_numpy(scores)})
         return replace(pool, scores={"hal": load_tensors(file)[0]["hal"].numpy()})
 
-    def measure(self, pool: Generated) -> dict[str, Any]:
+    def measure(self, pool: Samples) -> dict[str, Any]:
         config, lenet = self.config, load_classifier()
         real = config.digits("train").take(slice(config.reference))
         usable = torch.from_numpy(~pool.diverged)
-        samples, asked = pool.samples[usable], pool.condition["class_labels"][usable]
+        samples, asked = pool.x[usable], pool.condition["class_labels"][usable]
         known, found = features(lenet, real.images), features(lenet, samples)
         near = neighbourhoods(known, found)
         measured = {"fid": frechet(known, found)}
@@ -266,7 +266,7 @@ class _Digits:
             Digits(images, asked.numpy()), ClassifierConfig(epochs=config.classifier_epochs, seed=config.seed)
         )
         measured["usefulness"] = accuracy(trained, config.digits("test"))
-        row: dict[str, Any] = {"samples": len(pool.samples)}
+        row: dict[str, Any] = {"samples": len(pool.x)}
         for name, value in measured.items():
             row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         return {**row, "classes": np.bincount(classes, minlength=CLASSES).tolist()}

@@ -30,7 +30,7 @@ from intermode.models import shipped
 from intermode.progress import Progress
 from intermode.recursion import Data, Setting
 from intermode.run import Results, Run, below
-from intermode.sampling import Generated, Plan, generate
+from intermode.sampling import Samples, Plan, generate
 from intermode.targets.shapes import Shapes
 
 __all__ = ["TIERS", "Config", "run"]
@@ -143,7 +143,7 @@ class _Images:
     def real(self, n: int, seed: int) -> Data:
         return Data(self.config.target.sample(n, seed))
 
-    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Generated:
+    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Samples:
         config = replace(self.config, seed=seed)
         start = config.shipped("shapes") if config.pretrained else None
         denoiser = config.fit_to(
@@ -155,11 +155,11 @@ class _Images:
             config.sampled(denoiser), config.sampler, plan, detectors, folder=folder, progress=self.progress
         )
 
-    def measure(self, pool: Generated) -> dict[str, Any]:
-        labels = self.config.target.label(pool.samples)
+    def measure(self, pool: Samples) -> dict[str, Any]:
+        labels = self.config.target.label(pool.x)
         rules, counts = np.unique(np.asarray(labels.rule), return_counts=True)
         return {
-            "samples": len(pool.samples),
+            "samples": len(pool.x),
             "rules": dict(zip(rules.tolist(), counts.tolist(), strict=True)),
             "duplicates": int(labels.duplicate.sum()),
             "off_support": int(labels.hallucinated.sum()),

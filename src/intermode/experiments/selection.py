@@ -24,7 +24,7 @@ from intermode.models import load_model
 from intermode.noise import draws
 from intermode.recursion import select
 from intermode.run import Results, Run, below
-from intermode.sampling import Generated, score
+from intermode.sampling import Samples, score
 from intermode.targets.digits import CLASSES
 
 __all__ = ["analyse"]
@@ -44,7 +44,7 @@ def analyse(run: Run, results: Results, config: Any) -> None:
     tensors, _ = load_tensors(folder / "samples.safetensors")
     usable = ~tensors["diverged"]
     labels = torch.arange(len(usable)) % CLASSES
-    pool = Generated(
+    pool = Samples(
         tensors["samples"][usable],
         {"hal": load_tensors(folder / "scores.safetensors")[0]["hal"][usable].numpy()},
         np.zeros(int(usable.sum()), dtype=bool),
@@ -57,13 +57,13 @@ def analyse(run: Run, results: Results, config: Any) -> None:
     _windows(run, results, config, pool, {name: s[usable.numpy()] for name, s in scores.items()})
 
 
-def _extremes(run: Run, results: Results, pool: Generated) -> None:
+def _extremes(run: Run, results: Results, pool: Samples) -> None:
     """The digits with the lowest and the highest scores."""
     order = np.argsort(pool.scores["hal"])
     plots.image_panels(
         run.figure("kept-and-rejected"),
         [
-            (title, pool.samples[rows, 0].clamp(-1, 1).numpy(), [()] * len(rows), ())
+            (title, pool.x[rows, 0].clamp(-1, 1).numpy(), [()] * len(rows), ())
             for title, rows in (("lowest Hal", order[:SHOWN].copy()), ("highest Hal", order[::-1][:SHOWN].copy()))
         ],
         8,
@@ -73,7 +73,7 @@ def _extremes(run: Run, results: Results, pool: Generated) -> None:
     )
 
 
-def _classes(run: Run, results: Results, config: Any, pool: Generated) -> None:
+def _classes(run: Run, results: Results, config: Any, pool: Samples) -> None:
     """How many of each class are kept."""
     labels = pool.condition["class_labels"]
     counts = {"pool": np.bincount(labels, minlength=CLASSES)}
@@ -95,17 +95,17 @@ def _classes(run: Run, results: Results, config: Any, pool: Generated) -> None:
     )
 
 
-def _windows(run: Run, results: Results, config: Any, pool: Generated, scores: dict[str, np.ndarray]) -> None:
+def _windows(run: Run, results: Results, config: Any, pool: Samples, scores: dict[str, np.ndarray]) -> None:
     """How near to real digits lies what is kept, by window."""
     lenet = load_classifier()
     known = features(lenet, config.digits("train").take(slice(config.reference)).images)
-    found = features(lenet, pool.samples)
+    found = features(lenet, pool.x)
     chance = draws(config.seed, "select")
     picks = [chance.permutation(len(found))[: config.train_size] for _ in range(PICKS)]
     low, middle, high = np.quantile([frechet(known, found[rows]).value for rows in picks], (0.025, 0.5, 0.975)).tolist()
     rows: list[dict[str, Any]] = []
     for window, values in scores.items():
-        scored = Generated(pool.samples, {"hal": values}, pool.diverged, 0.0, condition=pool.condition)
+        scored = Samples(pool.x, {"hal": values}, pool.diverged, 0.0, condition=pool.condition)
         for selector in SELECTORS:
             kept = found[select(selector, scored, config.train_size, config.seed, 1)]
             near = neighbourhoods(known, kept)

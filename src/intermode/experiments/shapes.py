@@ -22,7 +22,7 @@ from intermode.experiments.image_model import ImageModelConfig
 from intermode.experiments.windows import Windows, compare, detectors
 from intermode.models import shipped
 from intermode.run import Claim, Results, Run, at_least
-from intermode.sampling import Generated, Plan, generate, predictions
+from intermode.sampling import Samples, Plan, generate, predictions
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 from intermode.targets.shapes import Shapes
@@ -130,7 +130,7 @@ def run(run: Run, config: Config) -> Results:
     denoiser = config.sampled(trained)
     watching = [Hal(*config.window), *detectors(config.windows, config.timesteps)]
     generated = generate(denoiser, config.sampler, config.plan, watching, folder=run.path, progress=run.progress)
-    labels = target.label(generated.samples)
+    labels = target.label(generated.x)
     results.values |= {
         "samples": config.samples,
         "diverged": int(generated.diverged.sum()),
@@ -183,8 +183,8 @@ def _pick(mask: np.ndarray, count: int) -> list[int]:
     return [int(row) for row in np.flatnonzero(mask)[:count]]
 
 
-def _images(run: Run, results: Results, config: Config, generated: Generated, labels: ShapeLabels) -> None:
-    images = generated.samples[:, 0].numpy()
+def _images(run: Run, results: Results, config: Config, generated: Samples, labels: ShapeLabels) -> None:
+    images = generated.x[:, 0].numpy()
     columns = 6
     real = config.target.sample(SHOWN, config.seed + 1)[:, 0].numpy()
     first = range(min(SHOWN, config.samples))
@@ -220,7 +220,7 @@ def _images(run: Run, results: Results, config: Config, generated: Generated, la
 
 
 def _film_strips(
-    run: Run, results: Results, config: Config, denoiser: NetworkDenoiser, generated: Generated, labels: ShapeLabels
+    run: Run, results: Results, config: Config, denoiser: NetworkDenoiser, generated: Samples, labels: ShapeLabels
 ) -> None:
     """x0_hat of a hallucinated and of in-support samples of the same chunk, which is drawn again."""
     wrong = _pick(labels.duplicate & ~generated.diverged, 1) or _pick(labels.hallucinated & ~generated.diverged, 1)
@@ -246,7 +246,7 @@ def _film_strips(
 
 
 def _judge(
-    run: Run, results: Results, config: Config, generated: Generated, prefix: str, meaning: str, bad: np.ndarray
+    run: Run, results: Results, config: Config, generated: Samples, prefix: str, meaning: str, bad: np.ndarray
 ) -> None:
     """Hal against one label."""
     if min(bad.sum(), (~bad).sum()) < 10:
@@ -293,7 +293,7 @@ def _histograms(
     run: Run,
     results: Results,
     config: Config,
-    generated: Generated,
+    generated: Samples,
     slug: str,
     meaning: str,
     bad: np.ndarray,

@@ -95,7 +95,7 @@ def jobs(config: Config) -> dict[str, Job]:
 def rates(config: Config, found: Found) -> Measured:
     """How many samples are hallucinated, and where they lie."""
     pool = pool_of(found["pool"])
-    labels = config.target.label(pool.samples)
+    labels = config.target.label(pool.x)
     bad = int(labels.hallucinated.sum())
     measured = Measured(
         {
@@ -152,7 +152,7 @@ def gap_masses(target: GaussianMixture, law: dict[str, torch.Tensor]) -> dict[tu
 def judge(config: Config, found: Found) -> Measured:
     """What Hal can do."""
     pool = pool_of(found["pool"])
-    bad = config.target.label(pool.samples).hallucinated
+    bad = config.target.label(pool.x).hallucinated
     measured = Measured({"kept_at_paper_window": None, "kept_at_best_window": None})
     if bad.sum() < 2 or (~bad).sum() < 2:
         measured.notes.append(f"{int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge a detector.")
@@ -249,7 +249,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
     widths = np.diff(edges)
     centres = torch.from_numpy((edges[:-1] + edges[1:]) / 2)[:, None]
     fine = torch.linspace(edges[0], edges[-1], 4001, dtype=torch.float64)[:, None]
-    finite = pool.samples[:, 0].nan_to_num(torch.inf).numpy()
+    finite = pool.x[:, 0].nan_to_num(torch.inf).numpy()
     plots.log_density(
         path,
         edges,
@@ -269,7 +269,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 def trajectories(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     pool = pool_of(found["pool"])
-    bad = config.target.label(pool.samples).hallucinated
+    bad = config.target.label(pool.x).hallucinated
     # the first ones: few chunks have to be drawn again
     rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
     if not rows or not others:
@@ -286,7 +286,7 @@ def trajectories(config: Config, found: Found, measured: Measured, path: Path) -
 
 def histogram(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     pool = pool_of(found["pool"])
-    bad, scores = config.target.label(pool.samples).hallucinated, pool.scores["hal"]
+    bad, scores = config.target.label(pool.x).hallucinated, pool.scores["hal"]
     if bad.sum() < 2:
         return None
     cuts = {

@@ -24,7 +24,7 @@ from intermode.models import load_model, provenance_of, save_model, shipped
 from intermode.networks import build
 from intermode.provenance import provenance
 from intermode.samplers import Sampler
-from intermode.sampling import Generated, drawing, scores_of
+from intermode.sampling import Samples, drawing, scores_of
 from intermode.studies.configs import Model, Pool
 from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit
@@ -34,8 +34,11 @@ __all__ = [
     "Tabulated",
     "View",
     "class_labels",
+    "count_job",
+    "counts_of",
     "denoiser_of",
     "grid_range",
+    "histogram_edges",
     "histogram_of",
     "losses_of",
     "mass_job",
@@ -228,12 +231,12 @@ def model_speed(model: Done) -> tuple[str, bool]:
     return training.get("precision", "no"), bool(training.get("compile", False))
 
 
-def pool_of(done: Done, classes: int = 0) -> Generated:
+def pool_of(done: Done, classes: int = 0) -> Samples:
     """The samples that a pool job drew, with their scores."""
     tensors = done.tensors()
     x = tensors["samples"]
     condition = {"class_labels": class_labels(len(x), classes)} if classes else {}
-    return Generated(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
+    return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
 
 
 def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: int = 2) -> Job:
@@ -253,17 +256,64 @@ def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: int = 2) ->
 def find_mass(running: Running) -> dict[str, Any]:
     """Exactly; of the true score, where there is no model."""
     config = running.config
-    target = config["target"].target
-    if "model" in running.inputs:
-        denoiser: Denoiser = denoiser_of(running.inputs["model"], running.device)
-    else:
-        denoiser = MixtureDenoiser(target, config["noise"].schedule)
+    target, denoiser = config["target"].target, _seen(running)
     mass = off_support(denoiser, target, config["sampler"], cells=config["cells"], progress=running.progress)
     law = mass.law
     heavy = law.mass > 1e-14
     tensors = {"x_0": law.x_0[heavy], "mass": law.mass[heavy]}
     running.save({key: torch.from_numpy(value) for key, value in tensors.items()})
     return {key: getattr(mass, key) for key in ("value", "error", "escaped", "between", "beyond")}
+
+
+def _seen(running: Running, view: View | None = None) -> Denoiser:
+    """The model that a job reads, or the true score of the target where it reads none."""
+    config = running.config
+    if "model" not in running.inputs:
+        return MixtureDenoiser(config["target"].target, config["noise"].schedule)
+    model = running.inputs["model"]
+    return _viewed(model.folder / "model", running.device, view, model_speed(model))
+
+
+def count_job(
+    name: str, sampler: Sampler, model: Job | Model, n: int, seed: int, view: View | None = None, chunk: int = 16_384
+) -> Job:
+    """Draw samples of a 1-D model and count them, for numbers of samples that no disk holds.
+
+    Args:
+        name: of the job.
+        sampler: of the reverse chain.
+        model: a model job, or the config of a model: then the true score of its target is sampled.
+        n: how many.
+        seed: noise belongs to (seed, sample index).
+        view: how the chain sees the model.
+        chunk: samples drawn together.
+    """
+    config: Model = model.config if isinstance(model, Job) else model
+    what = {"sampler": sampler, "target": config.target, "noise": config.noise, "seed": seed, "view": view}
+    return split(name, count_block, what, n, chunk, {"model": model} if isinstance(model, Job) else {})
+
+
+def count_block(running: Running) -> None:
+    """How many samples of some consecutive chunks lie in each bin, and how many off the support."""
+    config = running.config
+    target, denoiser = config["target"].target, _seen(running, config["view"])
+    first, last = config["rows"]
+    plan = Plan(last, (1,), config["seed"], config["chunk"], device=running.device)
+    draw, _ = drawing(denoiser, config["sampler"], plan, (), {})
+    edges = histogram_edges(target)
+    counts = np.zeros(len(edges), dtype=np.int64)
+    with running.progress.task("sampling", last - first, 0, plan.unit) as task:
+        for index in plan.chunks[first // plan.chunk :]:
+            x = draw(index, task)["samples"]
+            counts[:-1] += np.histogram(x[:, 0].nan_to_num(torch.inf).numpy(), edges)[0]
+            counts[-1] += target.label(x).hallucinated.sum()
+    running.save({"counts": torch.from_numpy(counts)[None]})
+
+
+def counts_of(done: Done) -> tuple[np.ndarray, int]:
+    """How many samples lie in each bin of :func:`histogram_edges`, and how many off the support."""
+    counts = done.tensors()["counts"].sum(0).numpy()
+    return counts[:-1], int(counts[-1])
 
 
 def mass_of(done: Done, part: str = "value") -> Estimate:
@@ -276,6 +326,12 @@ def histogram_of(done: Done, edges: np.ndarray) -> np.ndarray:
     """(B,) mass of a 1-D law between neighbouring ``edges`` (B + 1,)."""
     law = done.tensors()
     return Outcome(law["x_0"].numpy(), law["mass"].numpy()).histogram(edges)
+
+
+def histogram_edges(target: GaussianMixture) -> np.ndarray:
+    """(401,) the bins of histograms of a 1-D mixture."""
+    reach = 0.3 * (float(np.ptp(target.means)) or 1.0)
+    return np.linspace(target.means.min() - reach, target.means.max() + reach, 401)
 
 
 def grid_range(target: GaussianMixture) -> tuple[float, float]:

@@ -232,13 +232,13 @@ def _draw(source: Source, config: Any, denoiser: NetworkDenoiser, folder: Path, 
     windows = [w for w in source.windows if sum(w[0] <= t <= w[1] for t in visited) >= 2]
     watching: list[Hal] = detectors(windows, len(source.schedule))
     generated = generate(sampled, sampler, plan, watching, folder=folder / "drawn", progress=progress)
-    labels = source.data.label(generated.samples)
+    labels = source.data.label(generated.x)
     names = {OFF_SUPPORT, *(other.label for other in SOURCES.values() if other.drawing == source.drawing)}
     found = {name: np.asarray(getattr(labels, name)) for name in sorted(names)}
     off_support = found[OFF_SUPPORT]
     most = (config.images_kept,) * 2 if source.image else (config.hallucinated, config.in_support)
     keep, chosen = _choose(found, off_support, *most, config.seed)
-    tensors = {"x": generated.samples[keep]}
+    tensors = {"x": generated.x[keep]}
     tensors |= {name: torch.from_numpy(label[keep]) for name, label in found.items()}
     tensors |= {f"chosen-{name}": torch.from_numpy(rows) for name, rows in chosen.items()}
     tensors |= {name: torch.from_numpy(score[keep]) for name, score in generated.scores.items()}
