@@ -25,12 +25,13 @@ from intermode.networks import build
 from intermode.provenance import provenance
 from intermode.samplers import Sampler
 from intermode.sampling import Samples, drawing, scores_of
-from intermode.studies.configs import Model, Pool
+from intermode.studies.configs import Images, Model, Pool
 from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit
 
 __all__ = [
     "Guided",
+    "ImageLabels",
     "Tabulated",
     "View",
     "class_labels",
@@ -40,12 +41,15 @@ __all__ = [
     "grid_range",
     "histogram_edges",
     "histogram_of",
+    "label_job",
+    "labels_of",
     "losses_of",
     "mass_job",
     "mass_of",
     "model_job",
     "pool_job",
     "pool_of",
+    "score_job",
 ]
 
 
@@ -239,6 +243,43 @@ def pool_of(done: Done, classes: int = 0) -> Samples:
     return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
 
 
+@dataclass(frozen=True)
+class ImageLabels:
+    """What the oracle says of images; see :class:`intermode.targets.shape_oracle.ShapeLabels`.
+
+    Attributes:
+        hallucinated, duplicate: (n,) bool, off the support, and the paper's label of it.
+        counts_by_kind: (n, 3) int64, shapes found.
+        rule: (n,) the first reason.
+    """
+
+    hallucinated: np.ndarray
+    duplicate: np.ndarray
+    counts_by_kind: np.ndarray
+    rule: np.ndarray
+
+
+def label_job(name: str, pool: Job, target: Images) -> Job:
+    """What the oracle says of each image of a pool; it reads about a thousand a second."""
+    return Job(name, label_images, {"target": target}, {"pool": pool})
+
+
+def label_images(running: Running) -> dict[str, Any]:
+    """The labels, rules as numbers of a list."""
+    found = running.config["target"].target.label(pool_of(running.inputs["pool"]).x)
+    rules, rule = np.unique(found.rule, return_inverse=True)
+    named = {"hallucinated": found.hallucinated, "duplicate": found.duplicate, "rule": rule}
+    named["counts_by_kind"] = found.counts_by_kind
+    running.save({key: torch.from_numpy(value) for key, value in named.items()})
+    return {"rules": [str(word) for word in rules]}
+
+
+def labels_of(done: Done) -> ImageLabels:
+    """The labels that a job found."""
+    tensors = {key: value.numpy() for key, value in done.tensors().items()}
+    return ImageLabels(**{**tensors, "rule": np.array(done.facts["rules"])[tensors["rule"]]})
+
+
 def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: int = 2) -> Job:
     """The exact off-support mass of a model's samples, and their law.
 
@@ -271,6 +312,8 @@ def _seen(running: Running, view: View | None = None) -> Denoiser:
     if "model" not in running.inputs:
         return MixtureDenoiser(config["target"].target, config["noise"].schedule)
     model = running.inputs["model"]
+    if view is None:
+        return denoiser_of(model, running.device)
     return _viewed(model.folder / "model", running.device, view, model_speed(model))
 
 
