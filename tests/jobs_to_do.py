@@ -64,3 +64,15 @@ def slow(running: Running) -> dict[str, Any]:
             file.write_text(str(reached))
             task.advance(1)
     return {"value": reached}
+
+
+def patient(running: Running) -> dict[str, Any]:
+    """A number that takes its time, and notes the nodes that it was tried on."""
+    import ray
+
+    with (running.folder / "node").open("a") as file:
+        file.write(ray.get_runtime_context().get_node_id() + "\n" if ray.is_initialized() else "here\n")
+    for k in range(running.config["tenths"] if ray.is_initialized() else 0):
+        (running.folder / "reached").write_text(str(k))
+        time.sleep(0.1)
+    return number(running)
