@@ -15,7 +15,7 @@ from torch import Tensor
 
 from intermode.blocks import Plan, joined, split
 from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
-from intermode.detect import Detector, describe, watches
+from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.evaluation import Estimate
 from intermode.exact import Outcome, off_support
 from intermode.guidance import GuidedDenoiser
@@ -24,7 +24,7 @@ from intermode.models import load_model, provenance_of, save_model, shipped
 from intermode.networks import build
 from intermode.provenance import provenance
 from intermode.samplers import Sampler
-from intermode.sampling import Samples, drawing, scores_of
+from intermode.sampling import Samples, drawing, score, scores_of
 from intermode.studies.configs import Images, Model, Pool
 from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit
@@ -227,6 +227,51 @@ def draw_block(running: Running) -> None:
     with running.progress.task("sampling", last - first, 0, plan.unit) as task:
         parts = [draw(index, task) for index in plan.chunks[first // plan.chunk :]]
     running.save(joined(parts))
+
+
+def score_job(name: str, model: Job, pool: Job, detectors: Sequence[SampleDetector], seed: int) -> Job:
+    """Score the finished samples of a pool, for :func:`intermode.sampling.scores_of`.
+
+    Args:
+        name: of the job.
+        model: a model job, the pool's own or another; it is asked as it is, and told the classes that they were drawn
+            as.
+        pool: a pool job; its chunks are scored together.
+        detectors: score them.
+        seed: noise belongs to (seed, sample index).
+    """
+    for detector in detectors:
+        detector.check(model.config.noise.schedule)
+    what = {"seed": seed, "detectors": {detector.name: describe(detector) for detector in detectors}}
+    n, chunk = pool.config["rows"][1], pool.config["chunk"]
+    return split(name, score_block, what, n, chunk, {"model": model, "pool": pool}, {"detectors": list(detectors)})
+
+
+def score_block(running: Running) -> None:
+    """Some consecutive chunks of a pool, scored."""
+    config, model = running.config, running.inputs["model"]
+    denoiser = _viewed(model.folder / "model", running.device, None, model_speed(model))
+    first, last = config["rows"]
+    x = running.inputs["pool"].tensors()["samples"][first:last]
+    classes = denoiser.classes
+    condition: dict[str, Any] = {"class_labels": class_labels(last, classes)[first:]} if classes else {}
+    scores = {
+        f"score.{detector.name}": torch.from_numpy(
+            score(
+                detector,
+                denoiser,
+                x,
+                first=first,
+                seed=config["seed"],
+                chunk=config["chunk"],
+                device=running.device,
+                progress=running.progress,
+                **condition,
+            )
+        )
+        for detector in running.given["detectors"]
+    }
+    running.save(scores)
 
 
 def model_speed(model: Done) -> tuple[str, bool]:
