@@ -49,6 +49,7 @@ __all__ = [
     "model_job",
     "pool_job",
     "pool_of",
+    "sampled",
     "score_job",
 ]
 
@@ -178,6 +179,11 @@ def _viewed(folder: Path, device: str, view: View | None, fast: tuple[str, bool]
     return view.of(denoiser) if view is not None else denoiser
 
 
+def sampled(done: Done, device: str = "cpu", view: View | None = None) -> Denoiser:
+    """The denoiser that a model job made as pools are drawn with it: in its precision, through a view."""
+    return _viewed(done.folder / "model", device, view, model_speed(done))
+
+
 def class_labels(n: int, classes: int) -> Tensor:
     """(n,) int64, the class that each sample of a pool is drawn as: all in turn."""
     return torch.arange(n) % classes
@@ -218,7 +224,7 @@ def draw_block(running: Running) -> None:
     plan = Plan(last, network.shape, config["seed"], config["chunk"], device=running.device)
     classes = int(getattr(network.network, "description", {}).get("classes", 0))
     condition = {"class_labels": class_labels(last, classes)} if classes else {}
-    denoiser = _viewed(model.folder / "model", running.device, config["view"], model_speed(model))
+    denoiser = sampled(model, running.device, config["view"])
     if isinstance(denoiser, TabulatedDenoiser):
         denoiser.prepare(
             config["sampler"].timesteps(denoiser.schedule), device=running.device, progress=running.progress
@@ -359,7 +365,7 @@ def _seen(running: Running, view: View | None = None) -> Denoiser:
     model = running.inputs["model"]
     if view is None:
         return denoiser_of(model, running.device)
-    return _viewed(model.folder / "model", running.device, view, model_speed(model))
+    return sampled(model, running.device, view)
 
 
 def count_job(

@@ -239,9 +239,9 @@ def _changed(config: Any, settings: Mapping[str, Any], prefix: str) -> Any:
             nested.setdefault(head, {})[rest] = value
         else:
             plain[head] = value
-    base = replace(config, **plain) if plain else config
-    changed = {head: _changed(getattr(base, head), inner, f"{prefix}{head}.") for head, inner in nested.items()}
-    return replace(base, **changed) if changed else base
+    given = {head: plain.get(head, getattr(config, head)) for head in nested}
+    changed = {head: _changed(given[head], inner, f"{prefix}{head}.") for head, inner in nested.items()}
+    return replace(config, **{**plain, **changed})  # at once: settings are checked together
 
 
 def load_study(name: str) -> Study:
