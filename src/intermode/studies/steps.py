@@ -123,6 +123,8 @@ def losses_of(done: Done) -> np.ndarray:
 class View(Protocol):
     """How a pool's chain sees the denoiser: a frozen dataclass, since results depend on it."""
 
+    def __hash__(self) -> int: ...
+
     def of(self, denoiser: NetworkDenoiser) -> Denoiser:
         """The denoiser as it is sampled."""
 
