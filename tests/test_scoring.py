@@ -13,15 +13,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+import intermode
 from intermode.data import open_source
-from intermode.denoisers import NetworkDenoiser
-from intermode.detect.hal import HalRenoise
+from intermode.denoisers import Denoiser, NetworkDenoiser
+from intermode.detect.aleatoric import Aleatoric
+from intermode.detect.hal import Hal, HalRenoise
+from intermode.detect.knn import KNN
+from intermode.detect.lid import LID
+from intermode.detect.posterior_variance import PosteriorVariance
 from intermode.errors import InputError
 from intermode.files import save_tensors
-from intermode.sampling import score
+from intermode.sampling import chunk_for, even_chunk, score
 from intermode.schedules import linear
 from intermode.scores import read_scores
-from intermode.sampling import chunk_for, even_chunk
 from intermode.scoring import EveryClass, model_identity, score_source
 
 SHAPE = (3, 6, 5)
@@ -65,7 +69,9 @@ def folder(tmp_path, pixels):
 def run(denoiser, tmp_path):
     """Scores a data set into a file and reads it again."""
 
-    def run(data, name="scores.parquet", detectors=(DETECTOR,), model=None, **settings):
+    own = denoiser
+
+    def run(data, name="scores.parquet", detectors=(DETECTOR,), model=None, denoiser=own, **settings):
         source = open_source(data, SHAPE)
         identity = model_identity(denoiser, model or "0123")
         found = score_source(
@@ -82,13 +88,14 @@ class Counting:
     name, nfe = "hal-renoise", 3
 
     def __init__(self, stop_after=99):
-        self.batches, self.stop_after = 0, stop_after
+        self.batches, self.stop_after, self.rows = 0, stop_after, []
 
     def check(self, schedule):
         DETECTOR.check(schedule)
 
     def __call__(self, denoiser, x, noise, **condition):
         self.batches += 1
+        self.rows.append(len(x))
         if self.batches > self.stop_after:
             raise KeyboardInterrupt
         return DETECTOR(denoiser, x, noise, **condition)
@@ -217,10 +224,149 @@ def test_a_reference_must_be_scored_the_same_way(run, folder):
         run(folder, "other.parquet", model="abcd")[1].check_same_score(ours, "reference")
 
 
-def test_a_model_that_wants_classes_is_refused(run, folder, denoiser, monkeypatch):
-    monkeypatch.setattr(denoiser.network, "config", {"num_class_embeds": 10}, raising=False)
-    with pytest.raises(InputError, match="model: wants to be told the class of each sample"):
-        run(folder)
+# samples in memory
+
+
+def images(pixels):
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32)) / 127.5 - 1
+
+
+def test_score_is_each_detectors_own_in_any_form_of_the_samples(denoiser, pixels, folder, run):
+    x = images(pixels)
+    found = intermode.score(denoiser, x, [DETECTOR, "residual", "hal"], seed=5, chunk=4)
+    assert list(found) == ["hal-renoise", "residual", "hal"]
+    assert np.array_equal(found["hal-renoise"], score(DETECTOR, denoiser, x, seed=5, chunk=4))
+    for form in (pixels, torch.from_numpy(pixels), x.double(), x.numpy(), x.tolist()):
+        again = intermode.score(denoiser, form, DETECTOR, seed=5, chunk=4)
+        assert np.array_equal(again["hal-renoise"], found["hal-renoise"])
+    _, of_files = run(folder, chunk=4, seed=5)
+    assert np.array_equal(of_files.columns["hal-renoise"], found["hal-renoise"])
+
+
+def test_finished_samples_are_scored_by_lid_unless_another_is_asked_for():
+    model = intermode.load("gaussian-1d")
+    assert list(intermode.score(model, [1.0, 1.5])) == ["lid"]
+    (one,) = intermode.score("gaussian-1d", 1.5)["lid"]
+    assert one == intermode.score(model, [[1.5]])["lid"]
+
+
+def test_no_more_rows_are_computed_than_there_are_samples(denoiser, pixels):
+    counting = Counting()
+    intermode.score(denoiser, pixels, counting)
+    assert counting.rows == [23]
+    many = Counting()
+    intermode.score(denoiser, np.concatenate([pixels] * 3), many)  # 69 in two chunks of at most 64
+    assert many.rows == [35, 35]
+
+
+def test_detectors_that_learn_are_shown_the_data(denoiser, pixels):
+    x = images(pixels)
+    own = KNN()
+    own.fit(denoiser, x[:12])
+    expected = score(own, denoiser, x)
+    assert np.array_equal(intermode.score(denoiser, x, "knn", fit=pixels[:12])["knn"], expected)
+    assert np.array_equal(intermode.score(denoiser, x, own)["knn"], expected)
+    with pytest.raises(InputError, match="knn: must be fitted on training data first; give some as fit"):
+        intermode.score(denoiser, x, "knn")
+    with pytest.raises(InputError, match="fit: is of no use to residual"):
+        intermode.score(denoiser, x, "residual", fit=x)
+    with pytest.raises(InputError, match="fit: samples of shape"):
+        intermode.score(denoiser, x, "knn", fit=x[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((2, 3, 6, 4))}, r"x: samples of shape \(3, 6, 4\); must be \(3, 6, 5\)"),
+        ({"x": np.zeros((0, 3, 6, 5))}, "x: there are no samples"),
+        ({"detectors": Hal(0, 9)}, r"hal: watches samples while they are made; .*HalRenoise"),
+        ({"detectors": "lidd"}, r"detector: unknown 'lidd'; did you mean lid\?"),
+        ({"chunk": 0}, "chunk: 0 must be a whole number"),
+        ({"seed": -1}, "seed: -1 must be a whole number"),
+        ({"condition": 3}, "condition: must be a mapping"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(denoiser, pixels, change, message):
+    with pytest.raises(InputError, match=message):
+        intermode.score(**{"model": denoiser, "x": pixels, "detectors": DETECTOR} | change)
+
+
+def test_a_denoiser_that_does_not_say_its_shape_scores_what_it_is_given(denoiser):
+    class Foreign(Denoiser):
+        schedule = denoiser.schedule
+
+        def __call__(self, x_t, t, **condition):
+            return 0.5 * x_t
+
+    x = torch.rand(4, 2, dtype=torch.float64)
+    found = intermode.score(Foreign(), x, DETECTOR)["hal-renoise"]
+    assert np.array_equal(found, score(DETECTOR, Foreign(), x, chunk=4))
+
+
+# classes
+
+
+class Classed(Mixing):
+    """Sees the image upright, mirrored or upside down, by its class."""
+
+    description = {"kind": "unet", "classes": 3}  # noqa: RUF012 (stands for a network's property)
+
+    def forward(self, x, t, class_labels):
+        label = class_labels[:, None, None, None]
+        return super().forward(torch.where(label == 1, x.flip(-1), torch.where(label == 2, x.flip(-2), x)), t)
+
+
+@pytest.fixture(scope="module")
+def classed():
+    return NetworkDenoiser(Classed().requires_grad_(False), linear(20), "x0")
+
+
+LOOKING = [LID((1, 2), 4), DETECTOR, PosteriorVariance("trace", (3,), 2), Aleatoric((1, 2), 2)]
+
+
+@pytest.mark.parametrize("detector", LOOKING, ids=lambda d: d.name)
+def test_without_labels_every_class_is_tried_and_the_smallest_counts(classed, pixels, detector):
+    x, n = images(pixels), len(pixels)
+    each = [intermode.score(classed, x, detector, condition={"class_labels": k}, seed=2, chunk=5) for k in range(3)]
+    each = np.stack([scores[detector.name] for scores in each])
+    assert (each.argmin(0) != each[:, 0].argmin()).any()
+    tried = intermode.score(classed, x, detector, seed=2, chunk=5)[detector.name]
+    assert np.array_equal(tried, each.min(0))
+    labels = torch.arange(n) % 3
+    told = intermode.score(classed, x, detector, condition={"class_labels": labels}, seed=2, chunk=5)[detector.name]
+    assert np.allclose(told, each[labels, np.arange(n)], rtol=1e-5)
+    assert EveryClass(detector, 3).nfe == 3 * detector.nfe
+
+
+def test_a_data_set_is_scored_with_its_labels_or_with_every_class(classed, run, folder, pixels):
+    x, labels = images(pixels), np.arange(23) % 3
+    (folder / "03, a.png").write_bytes(b"no image")
+    readable = np.arange(23) != 3
+    for condition, about in (({"class_labels": labels}, None), (None, "the best of 3")):
+        _, scores = run(folder, f"{about}.parquet", denoiser=classed, condition=condition, chunk=4)
+        expected = intermode.score(classed, x, DETECTOR, condition=condition, chunk=4)["hal-renoise"]
+        assert np.array_equal(scores.columns["hal-renoise"][readable], expected[readable])
+        assert (scores.about["detectors"]["classes"] == about) == (about is not None)
+    with pytest.raises(InputError, match=r"holds the scores so far of another run|fit 23 samples"):
+        run(folder, "x.parquet", denoiser=classed, condition={"class_labels": labels[:5]})
+
+
+def test_classes_that_cannot_be_are_refused(classed, denoiser, pixels, monkeypatch):
+    for labels, message in (
+        (7, r"class_labels: 7\.\.7; the model has 3 classes"),
+        ([0, 1], "class_labels: shape .* does not fit 23 samples"),
+        (np.zeros(23), "class_labels: torch.float64"),
+    ):
+        with pytest.raises(InputError, match=message):
+            intermode.score(classed, pixels, DETECTOR, condition={"class_labels": labels})
+    with pytest.raises(InputError, match="learns from no model that is told classes"):
+        intermode.score(classed, pixels, "diffpath", fit=pixels)
+    assert "knn" in intermode.score(classed, pixels, "knn", fit=pixels)
+    monkeypatch.setattr(denoiser.network, "config", {"class_embed_type": "timestep"}, raising=False)
+    with pytest.raises(InputError, match="condition: the model is told classes that cannot be tried"):
+        intermode.score(denoiser, pixels, DETECTOR)
+    monkeypatch.setattr(denoiser.network, "config", {"num_class_embeds": 10})
+    assert denoiser.classes == 10
 
 
 @pytest.mark.parametrize(

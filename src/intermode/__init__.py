@@ -1,7 +1,8 @@
 """Find, explain and remove the hallucinations of diffusion models.
 
-The public names, loaded when first used, so that ``import intermode`` costs nothing. The two functions that are
-named as their modules stay there: ``intermode.training.train`` and ``intermode.sampling.generate``.
+The public names, loaded when first used, so that ``import intermode`` costs nothing. The functions are the words of the
+command line; the classes are what they take and return. Whatever else there is, is for experts and is imported from
+its module.
 """
 
 from __future__ import annotations
@@ -10,89 +11,84 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
     from intermode.detect.hal import Hal, HalRenoise
-    from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Window
-    from intermode.distances import frechet, neighbourhoods
+    from intermode.detect.window import SNR, Fraction, Window
     from intermode.errors import InputError
-    from intermode.evaluation import detection
     from intermode.exact import off_support
+    from intermode.filtering import filter
     from intermode.integrations.watching import watch
-    from intermode.models import load_model, save_model
-    from intermode.networks import build
-    from intermode.resample import generate_kept
-    from intermode.samplers import DDIM, Ancestral, Step
-    from intermode.sampling import Plan, score
-    from intermode.schedules import Schedule, cosine, linear
+    from intermode.models import load
+    from intermode.reports import report
+    from intermode.samplers import DDIM, Ancestral, Sampler
+    from intermode.sampling import Samples, sample
+    from intermode.schedules import cosine, linear
+    from intermode.scoring import score
+    from intermode.studies.study import bench, reproduce
     from intermode.targets.gaussian import GaussianMixture, line
     from intermode.targets.lattice import diamond, grid
     from intermode.thresholds import Threshold
-    from intermode.training import TrainConfig, Trained
+    from intermode.training import train
 
 _HOME = {
-    "models": ("load_model", "save_model"),
-    "denoisers": ("Denoiser", "MixtureDenoiser", "NetworkDenoiser", "TabulatedDenoiser"),
-    "detect.hal": ("Hal", "HalRenoise"),
-    "detect.window": ("IMAGE_WINDOW", "SNR", "Fraction", "Window"),
-    "distances": ("frechet", "neighbourhoods"),
-    "errors": ("InputError",),
-    "evaluation": ("detection",),
+    "models": ("load",),
+    "training": ("train",),
+    "sampling": ("Samples", "sample"),
+    "scoring": ("score",),
+    "filtering": ("filter",),
     "exact": ("off_support",),
-    "sampling": ("Plan", "score"),
     "integrations.watching": ("watch",),
-    "networks": ("build",),
-    # not public: where diffusers looks for the network of a pipeline's folder
-    "networks.unet": ("ModelMixin", "PatchUNet2DModel"),
-    "resample": ("generate_kept",),
-    "samplers": ("DDIM", "Ancestral", "Step"),
-    "schedules": ("Schedule", "cosine", "linear"),
+    "studies.study": ("bench", "reproduce"),
+    "reports": ("report",),
+    "samplers": ("DDIM", "Ancestral", "Sampler"),
+    "schedules": ("cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
     "targets.lattice": ("diamond", "grid"),
+    "detect.hal": ("Hal", "HalRenoise"),
+    "detect.window": ("SNR", "Fraction", "Window"),
     "thresholds": ("Threshold",),
-    "training": ("TrainConfig", "Trained"),
+    "errors": ("InputError",),
 }
+_OF_PIPELINES = ("ModelMixin", "PatchUNet2DModel")
+"""Not public: diffusers looks here for the network of a pipeline's folder."""
 
 __all__ = [
     "DDIM",
-    "IMAGE_WINDOW",
     "SNR",
     "Ancestral",
-    "Denoiser",
     "Fraction",
     "GaussianMixture",
     "Hal",
     "HalRenoise",
     "InputError",
-    "MixtureDenoiser",
-    "NetworkDenoiser",
-    "Plan",
-    "Schedule",
-    "Step",
-    "TabulatedDenoiser",
+    "Sampler",
+    "Samples",
     "Threshold",
-    "TrainConfig",
-    "Trained",
     "Window",
-    "build",
+    "bench",
     "cosine",
-    "detection",
     "diamond",
-    "frechet",
-    "generate_kept",
+    "filter",
     "grid",
     "line",
     "linear",
-    "load_model",
-    "neighbourhoods",
+    "load",
     "off_support",
-    "save_model",
+    "report",
+    "reproduce",
+    "sample",
     "score",
+    "train",
     "watch",
 ]
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _HOME.items():
+    homes = {**_HOME, "networks.unet": _OF_PIPELINES}
+    for module, names in homes.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

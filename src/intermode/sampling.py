@@ -48,6 +48,7 @@ __all__ = [
     "sample",
     "score",
     "scores_of",
+    "summary",
     "tally",
 ]
 
@@ -92,13 +93,14 @@ class Samples:
         return keep(self.scores, threshold, by)
 
     def __repr__(self) -> str:
-        numbers = " x ".join(map(str, self.x.shape[1:]))
+        shape = tuple(self.x.shape[1:])
         diverged = f", {int(self.diverged.sum()):,} diverged" if self.diverged.any() else ""
-        made = f"{len(self):,} samples of {numbers} numbers in {self.seconds:.2g} s{diverged}"
-        return "\n".join([made, *(_summary(name, values) for name, values in self.scores.items())])
+        made = f"{len(self):,} samples of shape {shape} in {self.seconds:.2g} s{diverged}"
+        return "\n".join([made, *(summary(name, values) for name, values in self.scores.items())])
 
 
-def _summary(name: str, scores: np.ndarray) -> str:
+def summary(name: str, scores: np.ndarray) -> str:
+    """The range of a score in words."""
     low, middle, high = np.quantile(scores, [0, 0.5, 1], method="nearest")
     return f"  {name}: lowest {low:.4g}, median {middle:.4g}, highest {high:.4g}"
 

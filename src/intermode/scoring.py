@@ -31,7 +31,7 @@ from torch import Tensor
 from intermode import sampling
 from intermode.data import Source
 from intermode.denoisers import Denoiser, NetworkDenoiser, UnknownShape
-from intermode.detect import SampleDetector, watches
+from intermode.detect import SampleDetector
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors, write_text
@@ -117,7 +117,7 @@ def score(
         "device": str(denoiser.device),
         "progress": shown(progress),
     }
-    tried = [_for_classes(detector, denoiser, told) for detector in found if not watches(detector)]
+    tried = [_for_classes(detector, denoiser, told) for detector in found]
     return {d.name: sampling.score(d, denoiser, samples, **settings, **told) for d in tried}
 
 

@@ -119,8 +119,7 @@ class Trained(NetworkDenoiser):
         return {"training_samples": samples, "train_s": self.seconds, "losses": losses}
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.shape))
-        return f"model of samples of {shape} numbers, loss {self.losses[-1]:.4g}, trained in {self.seconds:.0f} s"
+        return f"model of samples of shape {self.shape}, loss {self.losses[-1]:.4g}, trained in {self.seconds:.0f} s"
 
 
 def _objective(prediction: Prediction, x_0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:

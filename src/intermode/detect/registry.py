@@ -18,9 +18,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
-from intermode.detect import IMAGE_WINDOW, AtTimesteps, Detector, Features, flat, watches
+from intermode.detect import (
+    IMAGE_WINDOW,
+    AtTimesteps,
+    Detector,
+    Features,
+    SampleDetector,
+    TrajectoryDetector,
+    flat,
+    watches,
+)
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
 from intermode.detect.curvature import Curvature
@@ -188,7 +197,19 @@ def _checked(found: Any, told: str) -> Detector:
     return found
 
 
-def resolve(detectors: Detectors, setting: Setting, where: Where = "sample") -> list[Detector]:
+@overload
+def resolve(detectors: Detectors, setting: Setting, where: Literal["sample"] = "sample") -> list[Detector]: ...
+
+
+@overload
+def resolve(detectors: Detectors, setting: Setting, where: Literal["chain"]) -> list[TrajectoryDetector]: ...
+
+
+@overload
+def resolve(detectors: Detectors, setting: Setting, where: Literal["finished"]) -> list[SampleDetector]: ...
+
+
+def resolve(detectors: Detectors, setting: Setting, where: Where = "sample") -> Any:
     """The detectors that were asked for, ready to be used there.
 
     Args:
