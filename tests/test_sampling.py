@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from intermode.denoisers import Denoiser, NetworkDenoiser
+import intermode
+from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.detect.knn import KNN
 from intermode.detect.lid import LID
 from intermode.errors import InputError
+from intermode.models import save_model
+from intermode.networks import build
 from intermode.noise import NoiseStream
 from intermode.samplers import DDIM, Ancestral
-from intermode.sampling import Plan, generate, predictions, replay, score
+from intermode.sampling import Plan, Samples, generate, predictions, replay, score
+from intermode.schedules import cosine, linear
+from intermode.thresholds import Threshold
 
 SAMPLER = Ancestral("large", steps=12)
 
@@ -399,3 +404,183 @@ def test_scoring_nothing_is_refused(denoiser):
 def test_scoring_checks_the_window(denoiser):
     with pytest.raises(InputError, match="window"):
         score(HalRenoise(30, 45, 5), denoiser, torch.zeros(3, 1))
+
+
+# the public function
+
+
+class Watched(NetworkDenoiser):
+    """Writes down how many rows it is asked for."""
+
+    def __init__(self, network, schedule):
+        super().__init__(network, schedule)
+        self.rows = []
+
+    def __call__(self, x_t, t, **condition):
+        self.rows.append(len(x_t))
+        return super().__call__(x_t, t, **condition)
+
+
+def test_sample_is_generate_by_the_same_plan(denoiser, tmp_path):
+    expected = generate(denoiser, SAMPLER, Plan(40, (1,), seed=4, chunk=16), [hal()])
+    given = {"sampler": SAMPLER, "detectors": hal(), "seed": 4, "chunk": 16}
+    assert_equal(intermode.sample(denoiser, 40, **given), expected)
+    save_model(tmp_path / "model", denoiser, {})
+    assert_equal(intermode.sample(str(tmp_path / "model"), 40, **given), expected)
+    assert_equal(intermode.sample(denoiser, 40, out=tmp_path / "out", **given), expected)
+
+
+def test_without_settings_the_whole_chain_is_ancestral_and_hal_watches(denoiser):
+    made = intermode.sample(denoiser, 20)
+    assert_equal(made, generate(denoiser, Ancestral(), Plan(20, (1,), chunk=20), [Hal(0, 15)]))
+    assert intermode.sample(denoiser, 3, detectors=()).scores == {}
+
+
+@pytest.mark.parametrize(("n", "rows"), [(2000, [2000]), (16384, [16384]), (16385, [8193, 8193])])
+def test_hardly_a_row_is_computed_in_vain(schedule, network, n, rows):
+    watched = Watched(network(), schedule)
+    intermode.sample(watched, n, sampler=Ancestral(steps=3), detectors=())
+    assert watched.rows[::3] == rows
+    watched.rows.clear()
+    intermode.sample(watched, 20, sampler=Ancestral(steps=3), chunk=500, detectors=())
+    assert watched.rows == [20] * 3
+
+
+def test_images_are_drawn_by_tens(schedule):
+    watched = Watched(build({"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4}), schedule)
+    watched.network.requires_grad_(False)
+    intermode.sample(watched, 70, sampler=DDIM(steps=2), detectors=())
+    assert watched.rows == [35] * 4
+
+
+def test_a_network_is_asked_itself_and_no_table_of_it(schedule, network):
+    watched = Watched(network(), schedule)
+    intermode.sample(watched, 5, sampler=SAMPLER, detectors=())
+    assert watched.rows == [5] * 12
+
+
+def test_every_denoiser_that_says_its_shape_can_be_sampled(schedule, modes):
+    ideal = MixtureDenoiser(modes, schedule)
+    for denoiser in (ideal, TabulatedDenoiser(ideal, -8, 8)):
+        assert intermode.sample(denoiser, 4).x.shape == (4, 1)
+    with pytest.raises(InputError, match="model: Identity does not say the shape of its samples"):
+        intermode.sample(Identity(schedule), 4)
+
+
+def test_samples_print_and_are_kept_by_threshold_or_share(denoiser):
+    made = intermode.sample(denoiser, 200, sampler=SAMPLER, detectors=[hal(), "residual"])
+    lines = str(made).splitlines()
+    assert lines[0].startswith("200 samples of shape (1,) in ")
+    assert "diverged" not in lines[0]
+    values = np.sort(made.scores["hal"])
+    assert f"hal: lowest {values[0]:.4g}, median" in lines[1]
+    assert f"highest {values[-1]:.4g}" in lines[1]
+    assert "residual" in lines[2]
+    kept = made.keep(0.9)
+    assert kept.sum() == 180
+    assert np.array_equal(kept, made.scores["hal"] <= values[179])
+    assert str(kept).startswith("180 of 200 kept (90 %): hal up to ")
+    half = Threshold.quantile(made.scores["residual"], 0.5)
+    assert np.array_equal(made.keep(0.5, by="residual"), made.keep(half, "residual"))
+    assert made.x[kept].shape == (180, 1)
+    assert len(made) == 200
+    with pytest.warns(UserWarning, match="keeps all 200"):
+        made.keep(0.999)
+    with pytest.raises(InputError, match="by: no score 'lid'; choose from hal, residual"):
+        made.keep(0.5, by="lid")
+
+
+def test_diverged_samples_are_told(schedule):
+    bad = Samples(torch.zeros(4, 2), {}, np.array([True, False, True, False]), 1.0)
+    assert str(bad) == "4 samples of shape (2,) in 1 s, 2 diverged"
+
+
+def test_sampling_until_n_pass_takes_a_threshold_or_a_limit(denoiser):
+    settings = {"sampler": SAMPLER, "seed": 4, "chunk": 32}
+    everything = intermode.sample(denoiser, 300, detectors=hal(), **settings)
+    limit = float(np.quantile(everything.scores["hal"], 0.3))
+    first = np.flatnonzero(everything.scores["hal"] <= limit)[:40]
+    for keep in (limit, Threshold(limit), Threshold(limit, score="hal")):
+        kept = intermode.sample(denoiser, 40, detectors=[hal(), LID((1, 2), 4)], keep=keep, **settings)
+        assert kept.index.tolist() == first.tolist()
+        assert torch.equal(kept.x, everything.x[first])
+        assert kept.drawn == first[-1] + 1
+        assert f"passed of {kept.drawn} drawn" in str(kept)
+    by_lid = intermode.sample(denoiser, 5, detectors=[hal(), LID((1, 2), 4)], keep=1e9, by="lid", **settings)
+    assert by_lid.index.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(InputError, match="by: the threshold is one of hal, not of lid"):
+        intermode.sample(denoiser, 5, keep=Threshold(1.0, score="hal"), by="lid", **settings)
+    with pytest.raises(InputError, match="will not be found in 100 draws"):
+        intermode.sample(denoiser, 50, detectors=hal(), keep=limit / 1e9, draws=100, **settings)
+
+
+@pytest.mark.parametrize("name", ["knn", "diffpath"])
+def test_detectors_that_learn_are_shown_the_data_first(denoiser, name, modes):
+    data = modes.sample(80, 0)
+    made = intermode.sample(denoiser, 10, sampler=SAMPLER, detectors=["hal", name], fit=data.tolist())
+    assert np.array_equal(made.scores[name], intermode.score(denoiser, made.x, name, fit=data)[name])
+    with pytest.raises(InputError, match=f"{name}: must be fitted on training data first; give some as fit"):
+        intermode.sample(denoiser, 10, sampler=SAMPLER, detectors=name)
+
+
+CLASSED = {"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4, "classes": 3}
+
+
+def test_classes_come_in_one_mapping_one_for_each_or_one_for_all():
+    network = build(CLASSED, 1).eval().requires_grad_(False)
+    network.unet.class_embedding.weight *= 100  # fresh weights hardly listen to the class
+    model, settings = NetworkDenoiser(network, cosine(20), "v"), {"sampler": DDIM(steps=3), "detectors": ()}
+    labels = [0, 2, 1, 2, 2]
+    expected = generate(model, DDIM(steps=3), Plan(5, (1, 8, 8), chunk=5), class_labels=torch.tensor(labels))
+    for form in (labels, np.array(labels), torch.tensor(labels)):
+        made = intermode.sample(model, 5, condition={"class_labels": form}, **settings)
+        assert_equal(made, expected)
+        assert made.condition["class_labels"].tolist() == labels
+    for_all = intermode.sample(model, 5, condition={"class_labels": 2}, **settings)
+    assert for_all.condition["class_labels"].tolist() == [2] * 5
+    assert torch.equal(for_all.x[3], expected.x[3])
+    assert not torch.allclose(for_all.x[0], expected.x[0])
+    for condition, message in (
+        (None, "condition: the model is told a class; give condition="),
+        ({"class_labels": 5}, r"class_labels: 5\.\.5; the model has 3 classes"),
+        ({"class_labels": [0, 1]}, "class_labels: shape .* does not fit 5 samples"),
+    ):
+        with pytest.raises(InputError, match=message):
+            intermode.sample(model, 5, condition=condition, **settings)
+
+
+def test_a_class_for_a_model_that_is_told_none_is_refused(denoiser):
+    with pytest.raises(InputError, match="the model has 0 classes"):
+        intermode.sample(denoiser, 3, condition={"class_labels": 0})
+
+
+def test_another_models_folder_is_refused_and_one_of_other_things(denoiser, schedule, network, tmp_path):
+    settings = {"sampler": SAMPLER, "detectors": hal(), "out": tmp_path / "out"}
+    intermode.sample(denoiser, 5, **settings)
+    for other in (NetworkDenoiser(network(seed=4), schedule), NetworkDenoiser(network(), linear(40, 0.001, 0.3))):
+        with pytest.raises(InputError, match=r"holds another run's samples \(model: "):
+            intermode.sample(other, 5, **settings)
+    with pytest.raises(InputError, match="is not an empty folder"):
+        intermode.sample(denoiser, 5, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 0}, "n: 0 must be a whole number, at least 1"),
+        ({"n": 2.5}, "n: 2.5 must be a whole number"),
+        ({"chunk": 0}, "chunk: 0 must be a whole number"),
+        ({"seed": -1}, "seed: -1 must be a whole number"),
+        ({"sampler": "ddim"}, r"sampler: 'ddim' is none; give Ancestral\(\)"),
+        ({"sampler": DDIM}, r"sampler: .* is none; give Ancestral\(\)"),
+        ({"by": "hal"}, "by: is of use only with keep"),
+        ({"draws": 5}, "draws: is of use only with keep"),
+        ({"condition": [1]}, "condition: must be a mapping"),
+        ({"detectors": "hall"}, r"unknown 'hall'; did you mean hal\?"),
+        ({"model": "gausian-1d"}, "did you mean gaussian-1d"),
+        ({"progres": True}, r"progres: is no argument of sample; did you mean progress\?"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(denoiser, settings, message):
+    with pytest.raises(InputError, match=message):
+        intermode.sample(**{"model": denoiser, "n": 3} | settings)
