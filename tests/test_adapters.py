@@ -1,12 +1,18 @@
 """Loops that are not ours: k-diffusion's callback and azula's denoiser, by their documented interfaces."""
 
 import itertools
+import re
+import textwrap
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import intermode
+import intermode.integrations.azula
+import intermode.integrations.k_diffusion
+from intermode import integrations
 from intermode.denoisers import MixtureDenoiser
 from intermode.detect.hal import Hal, HalRenoise
 from intermode.detect.window import SNR, Fraction, Window
@@ -180,6 +186,27 @@ def test_azula_scores_are_those_of_the_same_model_made_here():
     assert np.allclose(found, expected, rtol=1e-2, atol=1e-9)
 
 
+def test_azula_denoisers_are_sampled_in_the_shape_that_they_are_given():
+    plain, shaped = AzulaDenoiser(IdealDenoiser(), 50), AzulaDenoiser(IdealDenoiser(), 50, shape=[1])
+    with pytest.raises(InputError, match="AzulaDenoiser does not say the shape"):
+        intermode.sample(plain, 4)
+    drawn = intermode.sample(shaped, 4, sampler=DDIM(), detectors=Hal(0, 20))
+    expected = generate(plain, DDIM(), Plan(4, (1,), chunk=4), [Hal(0, 20)])
+    assert torch.equal(drawn.x, expected.x)
+    assert np.array_equal(drawn.scores["hal"], expected.scores["hal"])
+
+
+def test_azula_denoisers_are_told_apart_by_schedule_and_weights():
+    def identity(bias, timesteps=20):
+        theirs = IdealDenoiser()
+        theirs.bias = torch.nn.Parameter(torch.tensor(bias))
+        return AzulaDenoiser(theirs, timesteps).identity
+
+    assert identity(1.0) == identity(1.0)
+    assert identity(1.0) != identity(2.0)
+    assert identity(1.0) != identity(1.0, timesteps=21)
+
+
 def test_azula_timesteps_outside_are_refused():
     denoiser = AzulaDenoiser(IdealDenoiser(), timesteps=50)
     with pytest.raises(InputError, match="t: 50"):
@@ -220,3 +247,28 @@ def test_azula_itself(schedule):
 def test_windows_of_timesteps_are_those_of_an_azula_denoisers_schedule():
     with pytest.raises(InputError, match="window"):
         Window(0, 50).check(AzulaDenoiser(IdealDenoiser(), timesteps=50).schedule, range(50))
+
+
+# what the modules say of themselves
+
+
+@pytest.mark.parametrize(
+    "module", [integrations, integrations.k_diffusion, integrations.azula], ids=lambda m: m.__name__
+)
+def test_the_example_that_a_module_opens_with_runs(module):
+    blocks = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", module.__doc__)
+    assert len(blocks) == 1
+    names = {
+        "intermode": intermode,
+        "k_diffusion": SimpleNamespace(sampling=SimpleNamespace(sample_euler=sample_euler)),
+        "model": denoise,
+        "sigmas": SIGMAS,
+        "x": noise(8),
+        "azula": SimpleNamespace(denoise=SimpleNamespace(KarrasDenoiser=lambda backbone, schedule: IdealDenoiser())),
+        "backbone": None,
+        "schedule": None,
+    }
+    exec(textwrap.dedent(blocks[0]), names)
+    scores = names["samples"].scores["hal"] if "samples" in names else names["scores"]
+    assert tuple(scores.shape) == (8,)
+    assert (np.asarray(scores) > 0).all()

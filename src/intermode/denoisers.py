@@ -26,13 +26,21 @@ from intermode.progress import Progress, Silent
 from intermode.schedules import Schedule
 from intermode.targets.gaussian import GaussianMixture
 
-__all__ = ["Denoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "TabulatedDenoiser", "UnknownShape"]
+__all__ = [
+    "Denoiser",
+    "MixtureDenoiser",
+    "NetworkDenoiser",
+    "Prediction",
+    "TabulatedDenoiser",
+    "UnknownShape",
+    "digest",
+]
 
 Prediction = Literal["eps", "x0", "v", "flow"]
 Own = TypeVar("Own", bound="NetworkDenoiser")
 
 
-def _digest(arrays: Sequence[np.ndarray]) -> str:
+def digest(arrays: Sequence[np.ndarray]) -> str:
     """The beginning of the SHA-256 of some arrays."""
     found = hashlib.sha256()
     for array in arrays:
@@ -81,7 +89,7 @@ class Denoiser:
     def identity(self) -> dict[str, str]:
         """What tells it from others, for the record of what was made with it."""
         levels = np.concatenate([self.schedule.signal, self.schedule.noise])
-        return {"denoiser": type(self).__name__, "schedule": _digest([levels])}
+        return {"denoiser": type(self).__name__, "schedule": digest([levels])}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         raise NotImplementedError  # the contract; every subclass defines it
@@ -157,7 +165,7 @@ class NetworkDenoiser(Denoiser):
     @property
     def identity(self) -> dict[str, str]:
         state = self.network.state_dict()
-        weights = _digest([state[name].float().cpu().numpy() for name in sorted(state)])
+        weights = digest([state[name].float().cpu().numpy() for name in sorted(state)])
         return super().identity | {"denoiser": "network", "prediction": self.prediction, "weights": weights}
 
     def to(self: Own, device: str | torch.device) -> Own:
@@ -200,7 +208,7 @@ class MixtureDenoiser(Denoiser):
 
     @property
     def identity(self) -> dict[str, str]:
-        numbers = _digest([self.mixture.means, self.mixture.sigma, self.mixture.weights])
+        numbers = digest([self.mixture.means, self.mixture.sigma, self.mixture.weights])
         return super().identity | {"mixture": numbers}
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:

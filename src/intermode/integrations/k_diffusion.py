@@ -7,6 +7,8 @@ Its samplers call ``callback`` once a step, before they move, with a dict of ``x
 
 .. code-block:: python
 
+    from intermode.integrations.k_diffusion import Callback
+
     callback = Callback("hal", sigmas)
     x = k_diffusion.sampling.sample_euler(model, x, sigmas, callback=callback)
     callback.finish(x)

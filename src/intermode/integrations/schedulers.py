@@ -326,7 +326,9 @@ def handling(scheduler: Any) -> Handling:
     if home in REFUSED:
         raise InputError(f"scheduler: {name} {REFUSED[home]}")
     if home is None or home not in HANDLED:
-        raise InputError(f"scheduler: {name} is not known; feed the detectors from your own loop (docs/watch.md)")
+        raise InputError(
+            f"scheduler: {name} is not known; feed the detectors from your own loop (intermode.integrations)"
+        )
     _check_settings(scheduler, name)
     return HANDLED[home]
 
