@@ -1,0 +1,111 @@
+"""The study of images: its smoke tier as a whole, what it says of scores, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+from intermode.errors import InputError
+from intermode.evaluation import Estimate
+from intermode.jobs import Store
+from intermode.studies.shapes import LABELS, STUDY, Config, against, jobs
+from intermode.studies.steps import labels_of, pool_of
+from intermode.studies.study import configured, reproduce
+from intermode.targets.shapes import Shapes
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shapes") / "run"
+    return out, reproduce("shapes", "smoke", out, settings={"pool.n": 16, "model.train.steps": 5})
+
+
+def test_smoke_tier_says_what_it_must(run):
+    out, metrics = run
+    values, measures = metrics["values"], metrics["measures"]
+    for rate in ("hallucination_rate", "off_support_rate"):
+        assert measures[rate]["low"] <= values[rate] <= measures[rate]["high"]
+        assert (measures[rate]["n"], measures[rate]["method"]) == (16, "Wilson")
+    # hardly trained, everything is off the support
+    assert values["off_support_rate"] > 0.9
+    assert sum(count for _, count in metrics["series"]["rules"]) == values["samples"] == 16
+    assert [sum(counts) for counts in metrics["series"]["shapes_per_image"].values()] == [16] * 3
+    ids = ["hallucinates", "duplicates-paper", "duplicates-best", "off-support-paper", "off-support-best"]
+    assert [claim["id"] for claim in metrics["claims"]] == ids
+    assert len(metrics["notes"]) == 2  # too few of one kind to judge anything
+    assert {"samples", "hallucinated", "film-strips", "loss"} <= set(metrics["figures"])
+    for figure in metrics["figures"]:
+        assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert not metrics["missing"]
+
+
+def test_captions_count_what_is_shown(run):
+    _, metrics = run
+    caption = metrics["figures"]["hallucinated"]
+    rules = dict(metrics["series"]["rules"])
+    assert caption.startswith(f"16 hallucinated images: {rules.get('duplicate', 0)} with two of a kind, ")
+    assert f"{rules['malformed']} malformed" in caption
+
+
+def test_labels_are_the_oracles_and_strips_end_in_the_image(run):
+    out, _ = run
+    config = configured(STUDY, "smoke", {"pool.n": 16, "model.train.steps": 5})
+    store = Store(out / "jobs")
+    done = {name: store.done(job) for name, job in jobs(config).items()}
+    pool, labels, expected = pool_of(done["pool"]), labels_of(done["labels"]), Shapes().label(pool_of(done["pool"]).x)
+    for name in ("hallucinated", "duplicate", "counts_by_kind", "rule"):
+        assert np.array_equal(getattr(labels, name), getattr(expected, name))
+    strips = done["film-strips"]
+    for k, row in enumerate(strips.facts["rows"]):
+        # after the last step x_0 is what was predicted there
+        assert torch.allclose(strips.tensors()["x0_hat"][-1, k], pool.x[row, 0], atol=1e-5)
+
+
+def test_windows_hold_two_visited_timesteps_each():
+    for tier in STUDY.tiers:
+        config = configured(STUDY, tier)
+        visited = np.array(config.visited)
+        assert config.windows
+        for low, high in config.windows:
+            assert ((visited >= low) & (visited <= high)).sum() >= 2
+            assert high < config.model.noise.timesteps
+    assert (700, 850) in Config().windows
+
+
+def test_hal_is_judged_where_there_is_enough_to_judge():
+    bad = np.arange(800) % 4 < 2
+    noise = np.random.default_rng(0).random(800)
+    scores = {"hal": noise, "hal-0-20": noise, "hal-50-150": bad + noise}
+    found = against(LABELS[1], scores, bad, 0).values
+    assert abs(found["off_support_hal_auroc"].value - 0.5) < 0.1
+    assert (found["off_support_best_window_low"], found["off_support_best_window_high"]) == (50, 150)
+    assert found["off_support_best_window_removed_at_95_kept"].value == 1
+    assert isinstance(found["off_support_hal_removed_at_95_kept"], Estimate)
+    few = against(LABELS[0], scores, np.arange(800) < 9, 0)
+    assert few.values == {"hal_removed_at_95_kept": None, "best_window_removed_at_95_kept": None}
+    assert "9 of 800" in few.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"window": (850, 700)}, "window"),
+        ({"window": (700, 1200)}, "window"),
+        ({"model.shipped": None, "model.network.patch": 5}, "divide 64"),
+        ({"pool.steps": 1}, "steps"),
+        ({"pool.n": 0}, "n: 0"),
+        ({"model.shipped": None, "model.network.channels": (10,)}, "multiples of 32"),
+        ({"model.noise.timesteps": 900}, "pretrained"),
+        ({"pool.chunk": 0}, "chunk"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_nothing(settings, word, tmp_path):
+    with pytest.raises(InputError, match=word) as error:
+        reproduce("shapes", "quick", tmp_path / "run", settings=settings)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_checked_together():
+    # neither fits the others of the tier alone
+    config = configured(STUDY, "quick", {"window": (0, 3), "pool.steps": 1000})
+    assert (config.window, config.pool.steps) == ((0, 3), 1000)
