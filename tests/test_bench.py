@@ -129,7 +129,7 @@ def test_what_another_label_alone_calls_hallucinated_is_not_counted(tmp_path, mo
 
     drawn = torch.arange(60.0)[:, None, None, None].expand(60, 1, 64, 64)
     monkeypatch.setattr(Source, "data", Data())
-    monkeypatch.setattr(pools, "generate", lambda *_, **__: SimpleNamespace(samples=drawn, scores={}))
+    monkeypatch.setattr(pools, "generate", lambda *_, **__: SimpleNamespace(x=drawn, scores={}))
     config = replace(TIERS["smoke"], images=60, images_kept=6)
     kept = {}
     for name, bad in (("shapes-off-support-under", 10), ("shapes-under", 4)):  # the second reads what the first drew

@@ -10,6 +10,8 @@ from torch import nn
 
 from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.errors import InputError
+from intermode.guidance import GuidedDenoiser
+from intermode.networks import build
 from intermode.schedules import Schedule, from_diffusers, linear
 from intermode.targets.gaussian import GaussianMixture
 
@@ -240,3 +242,52 @@ def test_a_network_that_does_not_say_its_size_is_refused():
     network.config = SimpleNamespace(sample_size=None, in_channels=3)
     with pytest.raises(InputError, match="has no sample_size, so its samples' shape is unknown"):
         _ = NetworkDenoiser(network, linear(20)).shape
+
+
+# what tells a denoiser from others
+
+
+def test_an_identity_is_that_of_what_it_computes(schedule, network, modes, uneven):
+    """Every change that changes its predictions, and no other, changes it."""
+    classed = build({"kind": "unet", "sample_size": 8, "channels": [32], "classes": 2})
+    other = linear(40, 0.001, 0.3)
+
+    def made():
+        ideal, net = MixtureDenoiser(modes, schedule), NetworkDenoiser(network(), schedule)
+        return [
+            ideal,
+            MixtureDenoiser(uneven, schedule),
+            MixtureDenoiser(modes, other),
+            net,
+            NetworkDenoiser(network(seed=4), schedule),
+            NetworkDenoiser(network(), schedule, "v"),
+            NetworkDenoiser(network(), other),
+            TabulatedDenoiser(net, -4, 4),
+            TabulatedDenoiser(net, -4, 5),
+            TabulatedDenoiser(ideal, -4, 4),
+            NetworkDenoiser(classed, schedule, "v"),
+            GuidedDenoiser(NetworkDenoiser(classed, schedule, "v"), 2.0),
+            GuidedDenoiser(NetworkDenoiser(classed, schedule, "v"), 3.0),
+        ]
+
+    first, again = ([denoiser.identity for denoiser in made()] for _ in range(2))
+    assert first == again
+    assert len({tuple(sorted(each.items())) for each in first}) == len(first)
+
+
+def test_shapes_and_classes_are_what_the_parts_say(schedule, network, modes):
+    plain = NetworkDenoiser(network(), schedule)
+    assert [d.shape for d in (plain, MixtureDenoiser(modes, schedule), TabulatedDenoiser(plain, -4, 4))] == [(1,)] * 3
+    classed = NetworkDenoiser(build({"kind": "unet", "sample_size": 8, "channels": [32], "classes": 5}), schedule, "v")
+    assert (plain.classes, classed.classes, GuidedDenoiser(classed, 2.0).classes) == (0, 5, 5)
+    assert GuidedDenoiser(classed, 2.0).shape == (1, 8, 8)
+    for config, classes in (({"num_class_embeds": 7}, 7), ({"class_embed_type": "timestep"}, None), ({}, 0)):
+        answer = Answer(normal(1))
+        answer.config = config
+        assert NetworkDenoiser(answer, schedule).classes == classes
+
+
+def test_a_model_moves_with_its_network(schedule, network):
+    model = NetworkDenoiser(network(), schedule)
+    assert model.to("meta") is model
+    assert model.device == torch.device("meta")

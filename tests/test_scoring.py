@@ -26,7 +26,7 @@ from intermode.files import save_tensors
 from intermode.sampling import chunk_for, even_chunk, score
 from intermode.schedules import linear
 from intermode.scores import read_scores
-from intermode.scoring import EveryClass, model_identity, score_source
+from intermode.scoring import EveryClass, score_source
 
 SHAPE = (3, 6, 5)
 DETECTOR = HalRenoise(0, 9, 3)
@@ -71,12 +71,9 @@ def run(denoiser, tmp_path):
 
     own = denoiser
 
-    def run(data, name="scores.parquet", detectors=(DETECTOR,), model=None, denoiser=own, **settings):
+    def run(data, name="scores.parquet", detectors=(DETECTOR,), denoiser=own, **settings):
         source = open_source(data, SHAPE)
-        identity = model_identity(denoiser, model or "0123")
-        found = score_source(
-            detectors, denoiser, source, tmp_path / name, model=identity, settings={"window": [0, 9]}, **settings
-        )
+        found = score_source(detectors, denoiser, source, tmp_path / name, settings={"window": [0, 9]}, **settings)
         return found, read_scores(tmp_path / name)
 
     return run
@@ -161,13 +158,11 @@ def test_an_interrupted_scoring_goes_on_to_the_same_file(run, folder, pixels, tm
 
 
 def test_a_file_of_scores_says_what_was_scored_by_what(run, folder, denoiser):
-    about = run(folder, seed=4, chunk=8, model="abcd")[1].about
+    about = run(folder, seed=4, chunk=8)[1].about
     assert about["data"] == {"form": "image folder", "samples": 23, "digest": open_source(folder).digest()}
-    assert about["model"]["weights"] == "abcd"
+    assert about["model"] == denoiser.identity
     assert about["detectors"] == {"names": ["hal-renoise"], "window": [0, 9]}
     assert (about["seed"], about["chunk"]) == (4, 8)
-    other = NetworkDenoiser(denoiser.network, linear(21), "x0")
-    assert model_identity(other, "abcd")["schedule"] != about["model"]["schedule"]
 
 
 def test_several_detectors_have_a_column_each(run, folder, tmp_path):
@@ -215,13 +210,12 @@ def test_scores_of_other_data_are_refused(run, folder, pixels, tmp_path):
         listed.check_data(open_source(folder))
 
 
-def test_a_reference_must_be_scored_the_same_way(run, folder):
+def test_a_reference_must_be_scored_the_same_way(run, folder, denoiser):
     _, ours = run(folder)
     run(folder, "same.parquet", seed=9)[1].check_same_score(ours, "reference")
-    with pytest.raises(
-        InputError, match=r"reference: .* was scored otherwise .*\(weights is abcd there and 0123 here\)"
-    ):
-        run(folder, "other.parquet", model="abcd")[1].check_same_score(ours, "reference")
+    other = NetworkDenoiser(denoiser.network, denoiser.schedule, "eps")
+    with pytest.raises(InputError, match=r"scored otherwise .*\(prediction is eps there and x0 here\)"):
+        run(folder, "other.parquet", denoiser=other)[1].check_same_score(ours, "reference")
 
 
 # samples in memory
@@ -436,7 +430,7 @@ from intermode.data import open_source
 from intermode.denoisers import NetworkDenoiser
 from intermode.detect.hal import HalRenoise
 from intermode.schedules import linear
-from intermode.scoring import model_identity, score_source
+from intermode.scoring import score_source
 
 class Tiny(nn.Module):
     shape = (3, 64, 64)
@@ -450,8 +444,7 @@ import torch
 torch.set_num_threads(1)
 denoiser = NetworkDenoiser(Tiny().requires_grad_(False), linear(20))
 source = open_source(Path(sys.argv[1]), (3, 64, 64))
-identity = model_identity(denoiser, "")
-score_source([HalRenoise(0, 1, 2)], denoiser, source, Path(sys.argv[2]), model=identity, settings={})
+score_source([HalRenoise(0, 1, 2)], denoiser, source, Path(sys.argv[2]), settings={})
 # not getrusage, whose peak counts what the parent held when it started this process
 peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(json.dumps([len(source), int(peak)]))

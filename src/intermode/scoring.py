@@ -30,7 +30,7 @@ from torch import Tensor
 
 from intermode import sampling
 from intermode.data import Source
-from intermode.denoisers import Denoiser, NetworkDenoiser, UnknownShape
+from intermode.denoisers import Denoiser, UnknownShape
 from intermode.detect import SampleDetector
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
 from intermode.errors import InputError
@@ -43,7 +43,7 @@ from intermode.scores import write_scores
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
 
-__all__ = ["EveryClass", "Scored", "model_identity", "score", "score_source"]
+__all__ = ["EveryClass", "Scored", "score", "score_source"]
 
 FORMAT = "intermode-scores-1"
 KEEP_EVERY = 10.0
@@ -173,20 +173,12 @@ def _for_classes(detector: SampleDetector, denoiser: Denoiser, told: Mapping[str
     return EveryClass(detector, classes)
 
 
-def model_identity(denoiser: NetworkDenoiser, weights: str) -> dict[str, str]:
-    """What tells a model from another one: its weights' digest, its schedule and what the network predicts."""
-    levels = np.concatenate([denoiser.schedule.signal, denoiser.schedule.noise])
-    schedule = hashlib.sha256(levels.tobytes()).hexdigest()[:16]
-    return {"weights": weights, "schedule": schedule, "prediction": denoiser.prediction}
-
-
 def score_source(
     detectors: Sequence[SampleDetector],
-    denoiser: NetworkDenoiser,
+    denoiser: Denoiser,
     source: Source,
     out: Path,
     *,
-    model: Mapping[str, str],
     settings: Mapping[str, Any],
     condition: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -203,7 +195,6 @@ def score_source(
         source: opened with the denoiser's shape.
         out: see :func:`intermode.scores.write_scores`; ``<out>.skipped.csv`` lists what could not be read, and
             ``<out>.partial`` holds the scores until all are there.
-        model: its identity (:func:`model_identity`).
         settings: of the detectors, for the record.
         condition: what the model is told of all n samples, as of :func:`score`.
         seed: sample i's noise belongs to (seed, i).
@@ -232,7 +223,7 @@ def score_source(
         "format": FORMAT,
         "version": version("intermode"),
         "data": {"form": source.form, "samples": n, "digest": source.digest()},
-        "model": dict(model),
+        "model": denoiser.identity,
         "detectors": {"names": names, **settings, **_of_classes(denoiser, told)},
         "seed": seed,
         "chunk": size,
