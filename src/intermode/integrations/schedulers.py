@@ -19,7 +19,7 @@ Steps report :math:`x_t` in one scale for all schedulers, in which the network i
 :math:`a_t + s_t = 1`. :math:`\hat x_0` is always in the scale of the data.
 
 Samples in sigma space are divided by a number before the network sees them, by the scheduler's ``scale_model_input``.
-A pipeline that never calls it shows the network noise a hundred times too large.
+With a pipeline that never calls it, the network is shown another noise level than the scheduler reckons with.
 
 Schedulers are known by the class that defines their ``step``. One that is not in the tables, or that cannot tell
 :math:`\hat x_0`, is refused.

@@ -157,8 +157,8 @@ class Watch:
         name, pipe = type(scheduler).__name__, type(self._pipe).__name__
         if not self._bare:
             raise InputError(
-                f"scheduler: {name} needs scale_model_input, which {pipe} does not call, so that its images would be "
-                "noise; choose one that keeps x_t as the network sees it, such as DDIMScheduler"
+                f"scheduler: {name} needs scale_model_input, which {pipe} does not call, so that its images and "
+                "scores would be wrong; choose one that keeps x_t as the network sees it, such as DDIMScheduler"
             )
         warnings.warn(
             f"watch: {name} steps without scale_model_input; unless your loop scales the network's input itself, its "
