@@ -109,7 +109,8 @@ class HalRenoise(AtTimesteps):
     @property
     def description(self) -> str:
         listed = [f"timesteps {' '.join(map(str, self.timesteps))}"] if self.timesteps else []
-        return ", ".join(["hal of finished samples noised again", *self.within, *listed])
+        again = ["of finished samples noised again"] if self.name == "hal" else []  # its own name says it
+        return ", ".join([*again, *self.within, *listed])
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
