@@ -250,6 +250,7 @@ def test_ratio_of_shares_against_its_formula_and_by_hand():
     assert empty.value == 1
     assert empty.low < 0.05
     assert empty.high > 20
+    assert ratio_of_shares((40, 40), (30, 30)).method == ""  # a width of zero is no interval
     with pytest.raises(InputError, match="is no share"):
         ratio_of_shares((3, 2), (1, 2))
 

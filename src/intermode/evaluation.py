@@ -114,7 +114,7 @@ def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
     """Ratio of two shares, each (count, total), with the 95 % interval of its logarithm (Katz et al. 1978).
 
     Half a count is added to each share's count and total, so that an empty one has a logarithm (Walter 1975). The
-    interval is that of drawing the samples; it knows nothing of how much trainings differ.
+    interval is that of drawing the samples; it knows nothing of how much trainings differ. Two shares of 1 have none.
 
     Raises:
         InputError: a count that is no share of its total.
@@ -124,8 +124,8 @@ def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
     (a, m), (b, n) = ((count + 0.5, total + 0.5) for count, total in (over, under))
     ratio = (a / m) / (b / n)
     reach = 1.959964 * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
-    total = over[1] + under[1]
-    return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)), n=total, method="Katz")
+    total, method = over[1] + under[1], "Katz" if reach else ""
+    return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)), n=total, method=method)
 
 
 def ratio_of(over: Estimate, under: Estimate) -> Estimate:
