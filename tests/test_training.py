@@ -271,6 +271,22 @@ def test_watch_at_the_end_sees_the_denoiser_that_is_returned(schedule, data, net
     assert_equal(trained, fit(network(), schedule, data, config))  # and looking has not disturbed the training
 
 
+def test_a_run_killed_while_it_is_watched_watches_that_step_again(schedule, data, network, tmp_path):
+    """Nothing is missing from what a watch keeps: the checkpoint of a step comes after its watch."""
+    seen, config = [], dataclasses.replace(CONFIG, checkpoint_every=5)
+
+    def watch(step, denoiser):
+        if step == 20 and 20 not in seen:
+            seen.append(step)
+            raise KeyboardInterrupt
+        seen.append(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), schedule, data, config, folder=tmp_path, watch=watch, watch_every=10)
+    fit(network(), schedule, data, config, folder=tmp_path, watch=watch, watch_every=10)
+    assert seen == [10, 20, 20, 30]
+
+
 # resuming
 
 CHILD = """

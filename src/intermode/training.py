@@ -368,14 +368,15 @@ def fit(
                 if config.track:
                     accelerator.log({"loss": mean, "learning_rate": config.rate(state.step - 1)}, step=state.step)
             done = state.step == config.steps
-            if path and accelerator.is_main_process and (done or state.step % config.checkpoint_every == 0):
-                begin = state.add_time(begin)
-                state.save(path, identity)
+            # before the checkpoint: a run that is killed between the two watches this step again
             if watch and watch_every and (done or state.step % watch_every == 0):
                 begin = state.add_time(begin)
                 with state.averaged():
                     watch(state.step, denoiser)
                 begin = time.perf_counter()
+            if path and accelerator.is_main_process and (done or state.step % config.checkpoint_every == 0):
+                begin = state.add_time(begin)
+                state.save(path, identity)
             task.advance(1)
     state.add_time(begin)
     if config.track:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,8 +67,10 @@ def model_job(name: str, model: Model, data: Job | None = None, start: Job | Non
     return Job(name, train_model, model, inputs)
 
 
-def train_model(running: Running) -> dict[str, Any]:
-    """Train, or take the shipped model, into the folder ``model``."""
+def train_model(
+    running: Running, watch: Callable[[int, NetworkDenoiser], None] | None = None, watch_every: int = 0
+) -> dict[str, Any]:
+    """Train, or take the shipped model, into the folder ``model``; ``watch`` as in :func:`intermode.training.fit`."""
     model: Model = running.config
     place, schedule = running.folder / "model", model.noise.schedule
     if model.shipped is not None:
@@ -95,6 +97,8 @@ def train_model(running: Running) -> dict[str, Any]:
         folder=running.folder,
         device=running.device,
         progress=running.progress,
+        watch=watch,
+        watch_every=watch_every,
     )
     facts = {"losses": [round(float(loss), 6) for loss in trained.losses], "train_s": trained.seconds}
     record = {**provenance(running.device, running.threads), "target": words, "training": asdict(config)}
