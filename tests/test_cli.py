@@ -1,5 +1,6 @@
 """The command line: bad input is one line and leaves nothing behind; files are what the commands say they are."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from intermode import cli
 from intermode.denoisers import NetworkDenoiser
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
 from intermode.models import save_model
+from intermode.networks import build
 from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
+from intermode.training import default_network
 
 TINY = shlex.split("--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64")
 TRAIN = shlex.split("--steps 30 --batch 50 --timesteps 20 --width 16")
@@ -112,6 +116,59 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert seconds < 1  # processor time: other work on the machine must not fail this
     for command in cli.COMMANDS:
         assert f"\n  {command} " in ended.stdout
+    assert "intermode.watch" in ended.stdout
+
+
+def test_what_is_not_there_is_told_before_anything_heavy_is_imported(here):
+    """Less than a second of processor time, and torch never imported."""
+    commands = [
+        "train none.npy --out model",
+        "sample none -n 5 --out samples",
+        "sample gaussian-1d -n 5 --out samples --keep-below none.json",
+        "score gaussian-1d none.npy --out scores.npy",
+        "score none cli.py --out scores.npy",
+        "filter none.npy --kept 0.9 --out out",
+        "filter cli.py --scores none.npy --kept 0.9 --out out",
+        "off-support none line",
+        "report none",
+        "status none",
+    ]
+    Path("cli.py").touch()
+    code = (
+        "import sys, time\n"
+        "from intermode.cli import main\n"
+        f"for command in {commands!r}:\n"
+        "    begin = time.process_time()\n"
+        "    print(main(command.split()), 'torch' in sys.modules, time.process_time() - begin)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    errors = ended.stderr.splitlines()
+    for command, row, error in zip(commands, ended.stdout.splitlines(), errors, strict=True):
+        status, torch_there, seconds = row.split()
+        assert (status, torch_there) == ("2", "False"), command
+        assert float(seconds) < 1, command
+        assert "none" in error
+        assert "not found" in error or "neither" in error
+
+
+def test_each_command_is_a_function_of_the_same_name():
+    """But for list, data and status, which show what there is; watch is in Python alone."""
+    import intermode
+
+    verbs = {name.replace("-", "_") for name in cli.COMMANDS} - {"list", "data", "status"}
+    assert verbs == {"train", "sample", "score", "filter", "off_support", "reproduce", "bench", "report"}
+    for verb in {*verbs, "watch"}:
+        assert callable(getattr(intermode, verb)), verb
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS, "reproduce gaussian-1d", "reproduce recursion-mnist"])
+def test_help_shows_words_and_no_types_of_python(here, capsys, command):
+    with contextlib.suppress(SystemExit):
+        cli.main([*command.split(), "--help"])
+    said = capsys.readouterr().out
+    assert "usage: intermode" in said
+    for soup in ("{None}", "[STR [", "[INT [", "None", "tuple", "(default: )"):
+        assert soup not in said, soup
 
 
 def test_list_shows_every_experiment_with_figures_and_times(done):
@@ -138,7 +195,7 @@ def test_version_and_help_succeed(done, here):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["trian"], "command: unknown 'trian'; did you mean train? (choose from list, data, reproduce, train,"),
+        (["trian"], "command: unknown 'trian'; did you mean train? (choose from train, sample, score, filter,"),
         (["reproduce", "gaussian1d"], "experiment: unknown 'gaussian1d'; did you mean gaussian-1d? (choose from"),
         (["reproduce", "--tier", "smoke", "gaussian-1d"], "experiment: must come before --tier"),
         (
@@ -228,7 +285,11 @@ def test_weights_and_widths_of_a_mixture_are_checked():
         ("x.npy", np.zeros((0, 1)), "has shape (0, 1); must be (n, ...) with n at least 1"),
         ("x.npy", np.zeros((4, 0)), "has shape (4, 0)"),
         ("x.npy", np.array(3.0), "has shape ()"),
-        ("x.npy", np.zeros((4, 2, 2)), "data: samples of shape (2, 2); train takes flat samples (n, d)"),
+        (
+            "x.npy",
+            np.zeros((4, 2, 2)),
+            "data: samples of shape (2, 2); without a network it must be",
+        ),
         ("x.npy", np.array([1j, 2]), "cannot be read as numbers (it holds complex128)"),
         ("x.npy", np.array(["a", "b"]), "cannot be read as numbers"),
         ("x.npy", np.array([{}, 1], dtype=object), "cannot be read as numbers (Array can't be memory-mapped: Python"),
@@ -239,9 +300,9 @@ def test_weights_and_widths_of_a_mixture_are_checked():
         ("x.csv", "1,2\n3\n", "cannot be read as numbers (the number of columns changed from 2 to 1 at row 2)"),
         ("x.csv", b"\xff\xfe1\n", "cannot be read as numbers"),
         ("x.safetensors", b"\x08", "truncated or no safetensors file"),
-        ("x.txt", "1\n2\n", "must end in .npy, .csv or .safetensors"),
+        ("x.txt", "1\n2\n", "or end in .npy, .csv, .safetensors or .parquet"),
         ("x.npy", None, "data: x.npy not found"),
-        ("x.npy", "folder", "data: x.npy is not a file"),
+        ("x.npy", "folder", "data: x.npy holds no images"),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -269,7 +330,10 @@ def test_data_of_the_wrong_width(refused, model):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda m: m.rename("other"), "no such model folder"),
+        (
+            lambda m: m.rename("other"),
+            "model not found; give a folder or a shipped model, diamond, gaussian-1d, grid, shapes, ",
+        ),
         (lambda m: (m / "config.json").unlink(), "config.json: not found"),
         (lambda m: (m / "model.safetensors").unlink(), "model.safetensors: not found"),
         (lambda m: os.truncate(m / "model.safetensors", 200), "truncated"),
@@ -286,22 +350,25 @@ def test_models_that_cannot_be_used(refused, model, data, damage, expected):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("--n 0", "n: 0 samples asked for; must be at least 1"),
+        ("--n 0", "n: 0 must be a whole number, at least 1"),
         ("--n 5 --window 5 3", "window: 5..3 is empty"),
         ("--n 5 --window 0 20", "window: 0..20 is not inside 0..19"),
         ("--n 5 --steps 1", "steps: 1 is outside 2..20"),
         ("--n 5 --steps 5 --window 1 3", "window: 1..3 holds 0 of the 5 visited timesteps"),
         ("--n 5 --sampler ddim --eta 2", "eta: 2.0 is outside 0..1"),
-        ("--n 5 --chunk 0", "chunk: 0 must be at least 1"),
-        ("--n 5 --seed -1", "seed: -1 must be at least 0"),
+        ("--n 5 --chunk 0", "chunk: 0 must be a whole number, at least 1"),
+        ("--n 5 --seed -1", "seed: -1 must be a whole number, at least 0"),
         ("--n 5 --threads 0", "threads: 0 must be at least 1"),
         ("--n 5 --device tpu", "device: tpu is not available; choose from cpu"),
-        ("--n 5 --detectors lod", "detector: unknown 'lod'; choose from hal, "),
-        ("--n 5 --detectors hal hal", "detectors: hal hal; each at most once"),
-        ("--n 5 --detectors lid --window 0 5", "window: is of hal and hal-renoise alone, not of lid"),
-        ("--n 5 --detectors knn", "fit: knn must see training data first; give --fit DATA"),
-        ("--n 5 --by hal", "by: is of use only with --keep-below"),
-        ("--n 5 --keep-below 1 --by lod", "by: no detector 'lod' to keep samples by; choose from lid, hal"),
+        ("--n 5 --detectors lod", "detector: unknown 'lod'; did you mean lid? (choose from hal, "),
+        ("--n 5 --detectors hal hal", "detectors: the names hal, hal repeat; give each its own"),
+        (
+            "--n 5 --detectors random --window 0 5",
+            "window: is of no use to random; only detectors that look",
+        ),
+        ("--n 5 --detectors knn", "knn: must be fitted on training data first; give some as fit"),
+        ("--n 5 --by hal", "by: is of use only with keep"),
+        ("--n 5 --keep-below 1 --by lod", "by: no detector 'lod' to keep samples by; choose from hal"),
     ],
 )
 def test_sampling_settings(refused, model, setting, expected):
@@ -314,9 +381,16 @@ def test_sampling_settings(refused, model, setting, expected):
         ("--detectors hal-renoise --window 0 20", "window: 0..20 is not inside 0..19"),
         ("--detectors hal-renoise --window 3 1", "window: 3..1 is empty"),
         ("--detectors hal-renoise --count 1", "count: 1 is outside 2..16"),
-        ("--window 0 5", "window: is of hal and hal-renoise alone, not of lid"),
-        ("--count 5", "count: is of hal-renoise alone, not of lid"),
-        ("--detectors hal", "detectors: hal watches samples while they are made"),
+        ("--detectors random --window 0 5", "window: is of no use to random; only detectors that look"),
+        ("--count 5", "count: timesteps are spread over a window; give window too"),
+        ("--window 3", "window: 3 is neither two timesteps, LOW HIGH, nor snr:LOW,HIGH"),
+        ("--window snr:1", "window: snr:1 is neither two timesteps"),
+        ("--window 1 x", "window: 1 x is neither two timesteps"),
+        ("--window snr:2,1", "window: a signal-to-noise ratio of 2 to 1; need 0 <= low < high"),
+        ("--detectors nowhere:Mine", "detector: nowhere:Mine: cannot import nowhere"),
+        ("--labels labels.npy", "class_labels: 0..1; the model has 0 classes"),
+        ("--labels words.csv", "labels: words.csv must hold whole numbers, the classes from 0"),
+        ("--labels none.npy", "labels: none.npy not found"),
         ("--seed -1", "seed: -1 must be at least 0"),
         ("--out s.txt", "out: s.txt must be a file that ends in .parquet, .csv or .npy"),
         ("--out data.npy", "out: data.npy is the data itself"),
@@ -324,6 +398,7 @@ def test_sampling_settings(refused, model, setting, expected):
 )
 def test_scoring_settings(refused, model, data, setting, expected):
     out = [] if "--out" in setting else ["--out", "s.npy"]
+    Path("words.csv").write_text("cat\n" * 300)
     assert f"error: {expected}" in refused("score", model, "data.npy", *out, *setting.split())
 
 
@@ -418,7 +493,7 @@ def test_a_folder_with_other_things_in_it_stays_as_it_is(refused, model, data, c
 def test_samples_of_another_model_are_not_given_out(done, refused, model, network):
     done("sample", model, "--n", "5", "--out", "samples")
     save_model(model, NetworkDenoiser(network(seed=4), linear(20)), {"seed": 4})
-    assert "holds another run's samples (weights:" in refused("sample", model, "--n", "5", "--out", "samples")
+    assert "holds another run's samples (model:" in refused("sample", model, "--n", "5", "--out", "samples")
     assert "(n: 5 there, 6 asked for)" in refused("sample", model, "--n", "6", "--out", "samples")
 
 
@@ -525,17 +600,17 @@ def test_train_sample_score_filter(here, done, suffix):
 
     assert "model: model" in done("train", source, "--out", "model", *TRAIN)
     assert sorted(p.name for p in Path("model").iterdir()) == ["config.json", "model.safetensors", "training.json"]
-    assert "(40, 0 diverged)" in done("sample", "model", "--n", "40", "--out", "drawn", "--window", "0", "5")
+    assert "40 samples of " in done("sample", "model", "-n", "40", "--out", "drawn", "--window", "0", "5")
     tensors, _ = load_tensors(Path("drawn/samples.safetensors"))
     assert tensors["samples"].shape == (40, 1)
-    assert set(tensors) == {"samples", "score.lid", "score.hal", "diverged"}
-    assert tensors["score.lid"].shape == tensors["score.hal"].shape == tensors["diverged"].shape == (40,)
+    assert set(tensors) == {"samples", "score.hal", "diverged"}
+    assert tensors["score.hal"].shape == tensors["diverged"].shape == (40,)
     assert torch.isfinite(tensors["samples"]).all()
     assert (tensors["score.hal"] > 0).all()
-    done("sample", "model", "--n", "40", "--out", "papers", "--window", "0", "5", "--detectors", "hal")
-    papers, _ = load_tensors(Path("papers/samples.safetensors"))
-    assert set(papers) == {"samples", "score.hal", "diverged"}
-    assert torch.equal(papers["score.hal"], tensors["score.hal"])
+    done("sample", "model", "--n", "40", "--out", "both", "--window", "0", "5", "--detectors", "hal", "lid")
+    both, _ = load_tensors(Path("both/samples.safetensors"))
+    assert set(both) == {"samples", "score.hal", "score.lid", "diverged"}
+    assert torch.equal(both["score.hal"], tensors["score.hal"])
 
     done("score", "model", source, "--out", "best.csv")
     assert Path("best.csv").read_text().startswith("id,lid\n")
@@ -561,7 +636,7 @@ def test_train_sample_score_filter(here, done, suffix):
 
 
 def test_samples_are_filtered_by_their_own_scores(done, model):
-    done("sample", model, "--n", "40", "--out", "drawn")
+    done("sample", model, "--n", "40", "--out", "drawn", "--detectors", "hal", "lid")
     source = Path("drawn/samples.safetensors")
     before = source.read_bytes()
     done("filter", source, "--kept", "0.75", "--out", "out")
@@ -574,6 +649,135 @@ def test_samples_are_filtered_by_their_own_scores(done, model):
         assert torch.equal(kept["samples"], drawn["samples"][order[:30].sort()[0]])
         assert torch.equal(rejected[f"score.{name}"], drawn[f"score.{name}"][order[30:].sort()[0]])
     assert source.read_bytes() == before
+
+
+def test_scoring_ends_with_what_was_found_and_what_comes_next(done, model, data):
+    said = done("score", model, "data.npy", "--out", "two.csv", "--detectors", "lid", "random")
+    first, lid, rand, last = said.splitlines()
+    assert first == "scores: two.csv (300)"
+    columns = np.loadtxt("two.csv", delimiter=",", skiprows=1)[:, 1:]
+    for row, name, values in zip((lid, rand), ("lid", "random"), columns.T, strict=True):
+        low, middle, high = np.quantile(values, [0, 0.5, 1], method="nearest")
+        assert row == f"  {name}: lowest {low:.4g}, median {middle:.4g}, highest {high:.4g}"
+    assert last == "next: intermode filter data.npy --scores two.csv --by lid --kept 0.9 --out data-filtered"
+    said = done(*shlex.split(last)[2:])
+    assert said.startswith("270 of 300 kept (90 %): lid up to ")
+    assert np.load("data-filtered/kept.npy").shape == (270,)
+
+
+def test_a_window_is_a_pair_of_timesteps_or_a_range_of_ratios(done, model, data):
+    """The steps of one schedule whose ratio lies in a range are those between two timesteps."""
+    schedule = linear(20)
+    ratio = [(a / s) ** 2 for a, s in map(schedule.level, range(20))]
+    between = f"snr:{ratio[9] * 0.99},{ratio[2] * 1.01}"
+    for words in (["sample", model, "-n", "8", "--detectors", "hal", "lid"], ["score", model, "data.npy"]):
+        found = []
+        for window in (["2", "9"], [between], ["3", "9"]):
+            out = f"{words[0]}-{len(found)}" + (".npy" if words[0] == "score" else "")
+            done(*words, "--window", *window, "--out", out)
+            file = Path(out, "samples.safetensors")
+            found.append(load_tensors(file)[0]["score.lid"].numpy() if file.exists() else np.load(out))
+        assert np.array_equal(found[0], found[1])
+        assert not np.array_equal(found[0], found[2])
+
+
+def test_detectors_of_ones_own_score_by_name(done, model, data):
+    Path("my_detectors.py").write_text(
+        "class Far:\n"
+        "    name, nfe = 'far', 0\n"
+        "    def check(self, schedule): pass\n"
+        "    def __call__(self, denoiser, x, noise, **condition): return x.double().flatten(1).norm(dim=1)\n"
+    )
+    try:
+        done("score", model, "data.npy", "--out", "far.npy", "--detectors", "my_detectors:Far")
+        done("sample", model, "-n", "5", "--out", "drawn", "--detectors", "hal", "my_detectors:Far")
+    finally:
+        sys.modules.pop("my_detectors", None)
+    assert np.allclose(np.load("far.npy"), np.abs(data), rtol=1e-6)
+    tensors, _ = load_tensors(Path("drawn/samples.safetensors"))
+    assert torch.allclose(tensors["score.far"], tensors["samples"].double().norm(dim=1))
+
+
+def test_training_shows_the_detectors_data(done, model, data):
+    done("score", model, "data.npy", "--out", "near.npy", "--detectors", "knn", "--fit", "data.npy")
+    assert np.load("near.npy").shape == (300,)
+
+
+def test_samples_are_drawn_until_enough_pass_a_saved_threshold(done, refused, model):
+    done("sample", model, "-n", "100", "--out", "drawn")
+    done("filter", "drawn/samples.safetensors", "--kept", "0.5", "--out", "out")
+    limit = json.loads(Path("out/threshold.json").read_text())["value"]
+    said = done("sample", model, "-n", "20", "--out", "best", "--keep-below", "out/threshold.json", "--chunk", "20")
+    assert "drawn: " in said
+    scores = load_tensors(Path("best/samples.safetensors"))[0]["score.hal"]
+    assert scores.shape == (20,)
+    assert (scores <= limit).all()
+    args = ["sample", model, "-n", "20", "--out", "new", "--keep-below"]
+    assert "by: the threshold is one of hal, not of lid" in refused(*args, "out/threshold.json", "--by", "lid")
+    assert "keep-below: x is neither a number nor a threshold.json" in refused(*args, "x")
+
+
+@pytest.fixture
+def told(here):
+    """A model of 8×8 images that is told one of three classes."""
+    network = build(default_network((1, 8, 8), 3), 0)
+    save_model(Path("told"), NetworkDenoiser(network, linear(6)), {})
+    return Path("told")
+
+
+def test_a_model_of_classes_draws_all_in_turn_or_those_given(done, told):
+    window = ["--window", "1", "4"]
+    said = done("sample", told, "-n", "7", "--out", "turns", *window)
+    assert said.splitlines()[0] == "classes: 0..2 in turn, as many of each; --labels chooses others"
+    np.save("own.npy", np.arange(7) % 3)
+    said = done("sample", told, "-n", "7", "--out", "own", "--labels", "own.npy", *window)
+    assert "classes" not in said
+    turns, own = (load_tensors(Path(out, "samples.safetensors"))[0] for out in ("turns", "own"))
+    assert torch.equal(turns["samples"], own["samples"])
+    np.save("own.npy", np.full(7, 1))
+    done("sample", told, "-n", "7", "--out", "ones", "--labels", "own.npy", *window)
+    ones = load_tensors(Path("ones/samples.safetensors"))[0]
+    same = [torch.equal(a, b) for a, b in zip(turns["samples"], ones["samples"], strict=True)]
+    assert same == [False, True, False, False, True, False, False]
+
+
+def test_samples_without_classes_are_scored_under_the_best(done, told):
+    np.save("images.npy", np.random.default_rng(0).normal(size=(6, 1, 8, 8)).astype(np.float32))
+    found = []
+    for k in range(3):
+        np.save("labels.npy", np.full(6, k))
+        done("score", told, "images.npy", "--out", f"{k}.npy", "--detectors", "residual", "--labels", "labels.npy")
+        found.append(np.load(f"{k}.npy"))
+    done("score", told, "images.npy", "--out", "best.npy", "--detectors", "residual")
+    assert np.array_equal(np.load("best.npy"), np.min(found, axis=0))
+
+
+def test_a_share_that_keeps_all_is_one_line(here, capsys):
+    np.save("few.npy", np.arange(8.0))
+    assert cli.main(shlex.split("filter few.npy --scores few.npy --kept 0.9 --out out")) == 0
+    assert capsys.readouterr().err == "warning: kept: a share of 0.9 keeps all 8 samples\n"
+
+
+def test_images_train_a_model_that_samples_them(done, here):
+    rng = np.random.default_rng(0)
+    Path("images").mkdir()
+    for k in range(6):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(f"images/{k}.png")
+    Path("images/broken.png").write_bytes(b"no image")
+    done("train", "images", "--out", "model", "--steps", "2", "--batch", "2", "--timesteps", "5")
+    np.save("bytes.npy", rng.integers(0, 256, (6, 8, 8), dtype=np.uint8))
+    done("train", "bytes.npy", "--out", "grey", "--steps", "2", "--batch", "2", "--timesteps", "5")
+    for name, shape in (("model", (3, 3, 8, 8)), ("grey", (3, 1, 8, 8))):
+        done("sample", name, "-n", "3", "--out", f"from {name}", "--window", "0", "4")
+        assert load_tensors(Path(f"from {name}/samples.safetensors"))[0]["samples"].shape == shape
+
+
+def test_the_mass_of_a_model_off_the_support(done, here):
+    said = done("off-support", "gaussian-1d", "line", "--sampler", "ddim", "--steps", "20")
+    name, value, sign, error = said.replace("off the support: ", "off: ").split()
+    assert (name, sign) == ("off:", "±")
+    assert 0 < float(value) < 1
+    assert float(error) < float(value)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from intermode.data import Source, load_samples, save_array
 from intermode.errors import InputError
 from intermode.files import load_tensors, replacing
 
-__all__ = ["Scores", "read_labels", "read_scores", "scores_beside", "write_scores"]
+__all__ = ["Scores", "check_file", "read_classes", "read_labels", "read_scores", "scores_beside", "write_scores"]
 
 KEY = b"intermode"
 BESIDE = "score."
@@ -96,6 +96,12 @@ class Scores:
                             f"scores: {self.path} holds scores of other data than {source.path} (row {row} is {theirs} "
                             f"there and {ours} here)"
                         )
+
+
+def check_file(out: Path) -> None:
+    """Raise InputError unless scores can be written to a file of that name."""
+    if out.suffix not in (".parquet", ".npy", ".csv") or out.is_dir():
+        raise InputError(f"out: {out} must be a file that ends in .parquet, .csv or .npy")
 
 
 def write_scores(path: Path, source: Source, columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -209,6 +215,19 @@ def read_labels(path: Path, field: str) -> tuple[list[str] | None, np.ndarray]:
     if len(columns) != 1:
         raise InputError(f"{field}: {path} must hold one column of labels (found: {', '.join(columns) or 'none'})")
     return ids, np.array(next(iter(columns.values())))
+
+
+def read_classes(path: Path, field: str) -> np.ndarray:
+    """(n,) int64 classes in a file of labels (:func:`read_labels`).
+
+    Raises:
+        InputError: as there, or what is no whole number.
+    """
+    words = read_labels(path, field)[1]
+    try:
+        return words.astype(np.int64)
+    except ValueError:
+        raise InputError(f"{field}: {path} must hold whole numbers, the classes from 0") from None
 
 
 def _read_parquet(path: Path, field: str) -> Scores:

@@ -193,6 +193,20 @@ class Threshold:
         name = found.get("score")
         return cls(float(value), str(found.get("rule", "given")), None if name in (None, UNNAMED) else str(name))
 
+    @classmethod
+    def of(cls, word: str, field: str = "threshold") -> Threshold:
+        """A threshold from a number in words, or from a file (``.json``).
+
+        Raises:
+            InputError: neither of them.
+        """
+        if word.endswith(".json"):
+            return cls.load(word)
+        try:
+            return cls(float(word))
+        except ValueError:
+            raise InputError(f"{field}: {word} is neither a number nor a threshold.json of intermode filter") from None
+
     @property
     def limit(self) -> str:
         """What it allows, in words."""

@@ -1,0 +1,159 @@
+"""Options that commands share, each said once; imports of what they make happen when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from intermode.arguments import window_of
+from intermode.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from intermode.denoisers import NetworkDenoiser
+    from intermode.samplers import Sampler
+    from intermode.schedules import Schedule
+
+__all__ = [
+    "CHAIN",
+    "MACHINE",
+    "SCORING",
+    "Chain",
+    "Count",
+    "Data",
+    "Folder",
+    "Limit",
+    "Machine",
+    "Model",
+    "Scoring",
+    "use",
+]
+
+Model = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
+Data = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
+Folder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+Limit = Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE")]
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
+Span = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LOW HIGH|snr:LOW,HIGH")]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise schedule."""
+
+    schedule: Literal["auto", "linear", "cosine"] = "auto"
+    """Of the noise; auto is linear for a few numbers and cosine for images."""
+    timesteps: int = 1000
+    """T of the schedule."""
+    beta_start: float = 0.001
+    """First beta of a linear schedule."""
+    beta_end: float = 0.2
+    """Last beta."""
+
+    def made(self, image: bool) -> Schedule:
+        from intermode.schedules import cosine, linear
+
+        if self.schedule == "cosine" or (self.schedule == "auto" and image):
+            return cosine(self.timesteps)
+        return linear(self.timesteps, self.beta_start, self.beta_end)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Reverse chain."""
+
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    """Kind of chain."""
+    steps: int | None = None
+    """Respaced steps; all timesteps unless given."""
+    variance: Literal["large", "small"] = "large"
+    """Of ancestral steps."""
+    eta: float = 0.0
+    """Noise of DDIM, 0..1."""
+
+    def made(self) -> Sampler:
+        from intermode.samplers import DDIM, Ancestral
+
+        if self.sampler == "ancestral":
+            return Ancestral(self.variance, self.steps)
+        return DDIM(self.eta, self.steps)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores: larger is more suspect."""
+
+    detectors: Names = ()
+    """Of docs/detectors.md, or module:Name of your own; unless given hal while samples are made, which costs nothing,
+    and lid of finished ones."""
+    window: Span = None
+    """Of the detectors that look at timesteps: the first and last, or the least and largest signal-to-noise ratio."""
+    count: int | None = None
+    """How many timesteps of it they look at."""
+    fit: Path | None = None
+    """Training data, for the detectors that must see some: knn, realism, diffpath, ..."""
+    labels: Path | None = None
+    """Classes of the samples (.npy or .csv), for a model that is told them; unless given samples are made of all in
+    turn, and finished ones scored under each: the smallest score counts."""
+
+    def made(self, denoiser: NetworkDenoiser, where: Literal["sample", "finished"]) -> list[Any]:
+        from intermode.detect.registry import DEFAULTS, Setting, resolve
+
+        window = None if self.window is None else window_of(self.window)
+        setting = Setting(denoiser.shape, timesteps=len(denoiser.schedule), window=window, count=self.count)
+        return resolve(self.detectors or (DEFAULTS[where],), setting, where)
+
+    def data(self, denoiser: NetworkDenoiser) -> Tensor | None:
+        from intermode.data import first_samples
+
+        return None if self.fit is None else first_samples(self.fit, denoiser.shape)
+
+    @property
+    def condition(self) -> dict[str, np.ndarray] | None:
+        from intermode.scores import read_classes
+
+        return None if self.labels is None else {"class_labels": read_classes(self.labels, "labels")}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to compute."""
+
+    seed: int = 0
+    """Noise belongs to (seed, sample index)."""
+    chunk: int | None = None
+    """Samples computed together; as many as memory allows unless given."""
+    device: str = "cpu"
+    """cpu or cuda; under accelerate launch, each process that samples takes a GPU of its own."""
+    threads: int | None = None
+    """torch's on a CPU."""
+
+    def use(self) -> None:
+        use(self.device, self.threads)
+
+
+NOISE, CHAIN, SCORING, MACHINE = Noise(), Chain(), Scoring(), Machine()
+
+
+def use(device: str, threads: int | None = None) -> None:
+    """Check that the device is there, and set torch's threads.
+
+    Raises:
+        InputError: no such device here, or less than one thread.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in known:
+        raise InputError(f"device: {device} is not available; choose from {', '.join(known)}")
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads: {threads} must be at least 1")
+        torch.set_num_threads(threads)
