@@ -19,7 +19,7 @@ and networks belong to (seed, generation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,9 +34,12 @@ from intermode.noise import draws
 from intermode.progress import Progress, Silent
 from intermode.sampling import Samples
 
-__all__ = ["Arm", "Data", "Recursion", "Setting", "select"]
+__all__ = ["Arm", "Data", "Recursion", "Setting", "select", "training_data"]
 
+UNSCORED = ("all", "random")
+"""Selectors that look at no score."""
 PER_CLASS = "-per-class"
+"""Behind the name of a score: as many of each class, not the lowest of all."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,33 @@ def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) 
     quotas = [keep // len(classes) + (k < keep % len(classes)) for k in range(len(classes))]
     found = [ordered[labels[ordered] == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
     return np.sort(np.concatenate(found))
+
+
+def training_data(
+    past: Sequence[Data],
+    keep: int,
+    generation: int,
+    real: Callable[[int], Data],
+    *,
+    fresh: float = 0.0,
+    accumulate: bool = False,
+) -> Data:
+    """What a generation after 0 is trained on.
+
+    Args:
+        past: what was selected of the pools before, the last one last.
+        keep: samples that generation 0 was trained on.
+        generation: 1 or more.
+        real: its first n samples, for n; the first ``keep`` trained generation 0.
+        fresh: share that is real data which no generation has seen, in place of the end of the rest.
+        accumulate: train on all of ``past`` and generation 0's real data, not on the last alone.
+    """
+    data = Data.join([real(keep), *past]) if accumulate else past[-1]
+    count = round(fresh * keep)
+    if count == 0:
+        return data
+    new = real(keep + generation * count).take(slice(-count, None))
+    return Data.join([data.take(slice(len(data) - count)), new])
 
 
 @dataclass(frozen=True)

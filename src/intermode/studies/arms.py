@@ -1,0 +1,369 @@
+r"""Recursions (:mod:`intermode.recursion`) as jobs: arms over generations and seeds, and what studies make of them.
+
+A generation is a model, a pool of its samples and a row of measurements. Generation 0 is trained on real data and
+shared by all arms of a seed; every later one on data that the arm's selector chose of the pool before::
+
+    model ─▶ pool ─▶ row             generation 0
+              └─▶ data ─▶ model ─▶ pool ─▶ row     generation 1 of an arm
+                                    └─▶ data ─▶ ...
+
+Networks and noise belong to seed + 1000 generation. An arm that follows a detector of finished samples has its pools
+scored by jobs of their own, so that one arm more changes nothing for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import torch
+
+from intermode import plots
+from intermode.detect import Detector, watches
+from intermode.detect.hal import Hal
+from intermode.detect.registry import DETECTORS, Setting, make
+from intermode.errors import InputError
+from intermode.evaluation import Estimate
+from intermode.jobs import Job, Running
+from intermode.models import provenance_of
+from intermode.recursion import PER_CLASS, UNSCORED, Data, select, training_data
+from intermode.sampling import Samples, scores_of
+from intermode.studies.configs import Model, Pool, check_least
+from intermode.studies.steps import View, model_job, pool_job, pool_of, score_job
+from intermode.studies.study import Claim, Found, Measured, Picture, below
+
+__all__ = [
+    "Arms",
+    "Drawing",
+    "Measure",
+    "Quantity",
+    "Recursion",
+    "at",
+    "compared",
+    "curves",
+    "filter_claims",
+    "followed",
+    "growth_claims",
+    "key",
+    "recursion_jobs",
+]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Which arms are followed, and how far.
+
+    Attributes:
+        names: their selectors: all, random, hal or another detector's name, or one with ``-per-class`` behind it.
+        generations: the last generation of the arms that select.
+        unfiltered_generations: the last generation of the arm all.
+        seeds: repetitions, with seeds seed, seed + 1, ...
+        extra: samples of a pool beyond those that train a generation, left out by the selectors.
+        fresh: share of each generation's training data that is new real data.
+        accumulate: train on the data of all earlier generations as well.
+    """
+
+    names: tuple[str, ...] = ("all", "random", "hal")
+    generations: int = 5
+    unfiltered_generations: int = 5
+    seeds: int = 1
+    extra: int = 0
+    fresh: float = 0.0
+    accumulate: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "generations", "unfiltered_generations", "seeds")
+        if self.extra < 0:
+            raise InputError(f"extra: {self.extra} must be at least 0; the pool would be smaller than what is kept")
+        if not 0 <= self.fresh <= 1:
+            raise InputError(f"fresh: {self.fresh} is outside 0..1")
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise InputError(f"arms: {' '.join(self.names) or 'none'}; name at least one, each once")
+
+    def last(self, name: str) -> int:
+        """The last generation of an arm."""
+        return self.unfiltered_generations if name == "all" else self.generations
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pools are drawn, by the ancestral sampler; see :class:`intermode.studies.configs.Pool`.
+
+    Attributes:
+        variance: of the steps: large or small.
+        steps: respaced ones; None visits every timestep.
+        chunk: samples drawn together.
+    """
+
+    variance: Literal["large", "small"] = "large"
+    steps: int | None = None
+    chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        _ = self.of(1)
+
+    def of(self, n: int) -> Pool:
+        """A pool of n samples."""
+        return Pool(n, self.variance, self.steps, self.chunk)
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """What the configs of recursions have in common.
+
+    Attributes:
+        model: of every generation; so many samples train each. If it names a shipped model, every training begins
+            with the weights of that.
+        drawing: how pools are drawn.
+        arms: which are followed.
+        window: timesteps of Hal, both ends included.
+    """
+
+    model: Model
+    drawing: Drawing
+    arms: Arms
+    window: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        schedule = self.model.noise.schedule
+        for detector in self.detectors.values():
+            if watches(detector):
+                detector.check(schedule, self.drawing.of(1).sampler.timesteps(schedule))
+            else:
+                detector.check(schedule)
+
+    @property
+    def seed(self) -> int:
+        return self.model.seed
+
+    @property
+    def hal(self) -> Detector:
+        """Whose scores the arm hal selects by."""
+        return Hal(*self.window)
+
+    @property
+    def detectors(self) -> dict[str, Detector]:
+        """Hal, and the others whose scores the arms select by, as the registry makes them.
+
+        Raises:
+            InputError: an arm that is unknown, or cannot be followed with this model.
+        """
+        target = getattr(self.model.target, "target", None)
+        setting = Setting(self.model.shape, target, timesteps=self.model.noise.timesteps)
+        found = {"hal": self.hal}
+        for arm in self.arms.names:
+            name = arm.removesuffix(PER_CLASS)
+            if arm in UNSCORED or (name == "hal" and arm == name):
+                continue
+            if name not in DETECTORS:
+                listed = ", ".join(dict.fromkeys([*UNSCORED, *DETECTORS]))
+                raise InputError(f"arms: unknown {arm}; choose from {listed}")
+            if name != arm and not self.model.classes:
+                raise InputError(f"arms: {arm} needs a model that is told classes; choose {name}")
+            found.setdefault(name, make(name, setting))
+        return found
+
+
+class Measure(Protocol):
+    """Measures a pool: a frozen dataclass, since results depend on it."""
+
+    def __call__(self, pool: Samples) -> dict[str, Any]:
+        """The numbers of a generation's row, as JSON."""
+
+
+def key(seed: int, arm: str, generation: int, what: str) -> str:
+    """The name of a generation's job: its model, pool, row, data or scores."""
+    place = f"{arm}-generation-{generation:02d}" if generation else "generation-00"
+    return f"seed-{seed}-{place}-{what}"
+
+
+@dataclass(frozen=True)
+class _Generation:
+    model: Job
+    pool: Job
+
+
+def recursion_jobs(
+    config: Recursion, measure: Measure, *, view: View | None = None, tuned: Model | None = None
+) -> dict[str, Job]:
+    """Models, pools and rows of all generations of all arms and seeds; see :func:`key`.
+
+    Args:
+        config: of the recursion.
+        measure: measures pools.
+        view: how the chain sees the models; detectors of finished samples see them as they are.
+        tuned: of the generations after 0, if their training begins with the weights of generation 0.
+    """
+    arms, detectors = config.arms, config.detectors
+    pool = config.drawing.of(config.model.size + arms.extra)
+    watching = [detector for detector in detectors.values() if watches(detector)]
+    shipped = model_job("shipped", config.model) if config.model.shipped else None
+    jobs: dict[str, Job] = {}
+
+    def generation(seed: int, arm: str, g: int, model: Model, start: Job | None, data: Job | None) -> _Generation:
+        model = replace(model, seed=seed + 1000 * g, shipped=None)
+        made = model_job(key(seed, arm, g, "model"), model, data, start)
+        drawn = pool_job(key(seed, arm, g, "pool"), made, pool, model.seed, watching, view)
+        what = {"measure": measure, "classes": model.classes}
+        row = Job(key(seed, arm, g, "row"), measure_row, what, {"model": made, "pool": drawn})
+        jobs.update({job.name: job for job in (made, drawn, row)})
+        return _Generation(made, drawn)
+
+    for seed in range(config.seed, config.seed + arms.seeds):
+        first = generation(seed, "", 0, config.model, shipped, None)
+        later = (tuned, first.model) if tuned is not None else (config.model, shipped)
+        for arm in arms.names:
+            past, own = [first], detectors.get(arm.removesuffix(PER_CLASS))
+            for g in range(1, arms.last(arm) + 1):
+                data = _data_job(arms, replace(config.model, seed=seed), arm, past, own)
+                past.append(generation(seed, arm, g, *later, data))
+    return jobs
+
+
+def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], own: Detector | None) -> Job:
+    """What trains the next generation, selected of the last pool, or of all; the arm's own detector scores them if it
+    has not watched."""
+    what = {
+        "selector": arm,
+        "keep": model.size,
+        "seed": model.seed,
+        "fresh": arms.fresh,
+        "accumulate": arms.accumulate,
+        "classes": model.classes,
+        "real": model if arms.fresh or arms.accumulate else None,
+    }
+    inputs: dict[str, Job] = {}
+    for g in range(0 if arms.accumulate else len(past) - 1, len(past)):
+        inputs[f"pool-{g:02d}"] = past[g].pool
+        if own is not None and not watches(own):
+            name = key(model.seed, arm, g, f"scores-{own.name}")
+            inputs[f"scores-{g:02d}"] = score_job(name, past[g].model, past[g].pool, [own], model.seed + 1000 * g)
+    return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
+
+
+def select_data(running: Running) -> None:
+    """What a generation is trained on: tensors ``x``, and ``labels`` if there are classes."""
+    what, past, generation = running.config, [], 0
+    for name in sorted(name for name in running.inputs if name.startswith("pool-")):
+        pool, generation = pool_of(running.inputs[name], what["classes"]), int(name.removeprefix("pool-")) + 1
+        if scored := running.inputs.get(name.replace("pool", "scores")):
+            pool = replace(pool, scores={**pool.scores, **scores_of(scored.tensors())})
+        rows = select(what["selector"], pool, what["keep"], what["seed"], generation)
+        past.append(Data(pool.x, pool.condition.get("class_labels")).take(torch.from_numpy(rows)))
+
+    def real(n: int) -> Data:
+        return Data(*replace(what["real"], size=n).data())
+
+    mixed = {name: what[name] for name in ("fresh", "accumulate")}
+    data = training_data(past, what["keep"], generation, real, **mixed)
+    running.save({"x": data.x} if data.labels is None else {"x": data.x, "labels": data.labels})
+
+
+def measure_row(running: Running) -> dict[str, Any]:
+    """A generation's row."""
+    pool = pool_of(running.inputs["pool"], running.config["classes"])
+    trained_on = provenance_of(running.inputs["model"].folder / "model")["training_samples"]
+    return {"diverged": int(pool.diverged.sum()), "trained_on": trained_on, **running.config["measure"](pool)}
+
+
+Row: TypeAlias = dict[str, Any]
+"""The numbers of a generation."""
+Rows: TypeAlias = Sequence[Row]
+"""Those of a generation of several seeds."""
+
+
+def followed(config: Recursion, found: Found) -> dict[str, list[Row]]:
+    """The rows of each arm, seed after seed, generation 0 first."""
+    return {
+        arm: [
+            {"generation": g, "seed": seed, **found[key(seed, arm, g, "row")].facts}
+            for seed in range(config.seed, config.seed + config.arms.seeds)
+            for g in range(config.arms.last(arm) + 1)
+        ]
+        for arm in config.arms.names
+    }
+
+
+def at(rows: Rows, generation: int) -> list[Row]:
+    """Those of a generation, one for each seed."""
+    return [row for row in rows if row["generation"] == generation]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is measured of generations and compared between arms.
+
+    Attributes:
+        name: in the names of values.
+        words: in statements.
+        mean: of a generation, from its rows.
+        ratio: of the rows of one generation to those of another, if they are compared.
+    """
+
+    name: str
+    words: str
+    mean: Callable[[Rows], Estimate]
+    ratio: Callable[[Rows, Rows], Estimate] | None = None
+
+
+def compared(config: Recursion, series: Mapping[str, list[Row]], quantities: Sequence[Quantity]) -> Measured:
+    """Each quantity of generation 0 and of each arm's last one, its growth, and filters over random selection."""
+    arms = config.arms
+    measured = Measured({f"{arm}_last_generation": arms.last(arm) for arm in arms.names}, {**series})
+    for q in quantities:
+        values = {f"generation_0_{q.name}": q.mean(at(series[arms.names[0]], 0))}
+        for arm in arms.names:
+            values[f"{arm}_last_{q.name}"] = q.mean(at(series[arm], arms.last(arm)))
+            if q.ratio is not None and arm == "all":
+                values[f"growth_{q.name}"] = q.ratio(at(series[arm], 0), at(series[arm], arms.last(arm)))
+            if q.ratio is not None and arm not in UNSCORED and "random" in arms.names:
+                for g in range(1, arms.generations + 1):
+                    ratio = q.ratio(at(series[arm], g), at(series["random"], g))
+                    values[f"{arm}_over_random_{q.name}_{g}"] = ratio
+        measured.values |= values
+    return measured
+
+
+def growth_claims(config: Recursion, quantity: Quantity, id: str, paper: str) -> list[Claim]:
+    """That it grows without a filter, if there is an arm without one."""
+    last = config.arms.unfiltered_generations
+    statement = f"Without a filter the {quantity.words} grows: generation 0 over generation {last}, under 1"
+    claim = Claim(id, f"growth_{quantity.name}", below(1.0), statement, paper)
+    return [claim] if "all" in config.arms.names else []
+
+
+def filter_claims(
+    config: Recursion, quantity: Quantity, id: str, paper: str, *, arm: str = "hal", how: str = "Filtering by Hal"
+) -> list[Claim]:
+    """That a filter beats a random selection, generation by generation, if there are both arms."""
+    return [
+        Claim(
+            f"{id}-{g}",
+            f"{arm}_over_random_{quantity.name}_{g}",
+            below(1.0),
+            f"{how} beats random selection: {quantity.words}, {arm} over random, generation {g}, under 1",
+            paper,
+        )
+        for g in range(1, config.arms.generations + 1)
+        if {"random", arm} <= set(config.arms.names)
+    ]
+
+
+def curves(name: str, label: str, mean: Callable[[Rows], Estimate], caption: str, *, log_y: bool = False) -> Picture:
+    """A picture of a quantity by generation, a line for each arm, of the rows of :func:`compared`."""
+
+    def draw(config: Recursion, found: Found, measured: Measured, path: Path) -> str | None:
+        arms = config.arms
+        if set(arms.names) - measured.series.keys():
+            return None
+        lines: dict[str, plots.Band] = {}
+        for arm in arms.names:
+            means = [mean(at(measured.series[arm], g)) for g in range(arms.last(arm) + 1)]
+            lines[arm] = [m.value for m in means], [m.low for m in means], [m.high for m in means]
+        generations = range(max(map(arms.last, arms.names)) + 1)
+        plots.curves(path, generations, lines, x_label="generation", y_label=label, log_y=log_y)
+        return caption
+
+    return Picture(name, draw)
