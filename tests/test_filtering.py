@@ -167,7 +167,8 @@ def test_a_reference_may_be_a_file_of_scores(done, refused, here):
     done("score", "model", "images", "--out", "reference.parquet", *OTHER_SETTINGS)
     said = refused(*args, "--alpha", "0.1", "--out", "b")
     assert "was scored otherwise than scores.parquet" in said
-    assert "timesteps 0 4 9 there and hal of finished samples noised again, t = 0..9, timesteps 0 9 here" in said
+    assert "timesteps 0 4 9 there and " in said
+    assert "timesteps 0 9 here" in said
 
 
 def test_a_parquet_file_keeps_its_columns(done, here):
@@ -340,8 +341,9 @@ def test_a_class_that_keeps_all_is_told():
         ({"kept": 0.5, "scores": [1, 2]}, "scores: 2 for 3 samples; need one for each"),
         ({"kept": 0.5, "scores": [[1], [2], [3]]}, r"scores: numbers of shape \(3, 1\); must be \(n,\)"),
         ({"kept": 0.5, "scores": None}, "scores: the data holds none; give scores"),
+        ({"kept": 0.5, "scores": ["a", "b", "c"]}, "scores: .* is not an array of numbers"),
         ({"labels": [0, 1]}, "labels: given must hold 3 values, one for each sample; it holds 2"),
-        ({"labels": [0, 1, 2]}, "labels: given must hold 0 or 1 for each sample"),
+        ({"labels": [0, 1, 2]}, "labels: must be true or false, 1 or 0, for each sample"),
         ({"labels": [0, 1, 0], "within": [0, 1, 1]}, r"hallucinated samples to fit .* \(within 0\)"),
         ({"kept": 0.5, "within": [0, 1]}, "within: given must hold 3 values"),
         ({"kept": 0.5, "within": [[0], [1], [2]]}, r"within: labels of shape \(3, 1\); must be one for each"),

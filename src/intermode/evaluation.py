@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 from intermode.errors import InputError
 from intermode.noise import draws
-from intermode.thresholds import as_numbers
+from intermode.values import as_flags, as_numbers
 
 __all__ = [
     "Detection",
@@ -252,7 +252,7 @@ def detection(scores: Any, hallucinated: Any, *, seed: int = 0, resamples: int =
     Raises:
         InputError: a class without samples, or shapes that do not fit.
     """
-    scores, hallucinated = as_numbers(scores), as_numbers(hallucinated).astype(bool)
+    scores, hallucinated = as_numbers("scores", scores), as_flags("labels", hallucinated)
     if scores.shape != hallucinated.shape or scores.ndim != 1:
         raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
     # inf would break differences in the ROC; the largest float keeps its place at the top

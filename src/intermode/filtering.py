@@ -30,7 +30,8 @@ from intermode.detect.registry import DEFAULTS
 from intermode.errors import InputError
 from intermode.files import replacing, write_json
 from intermode.scores import Scores, read_labels, read_scores, scores_beside
-from intermode.thresholds import UNNAMED, Threshold, as_numbers
+from intermode.thresholds import UNNAMED, Threshold
+from intermode.values import as_flags, as_numbers
 from intermode.verbs import strict
 
 __all__ = ["Cut", "Filtered", "filter"]
@@ -256,7 +257,8 @@ def _known(scores: Any, field: str) -> Scores:
         return scores
     scores = getattr(scores, "scores", scores)
     named = scores if isinstance(scores, Mapping) else {"": scores}
-    columns = {str(name): as_numbers(values) for name, values in named.items()}
+    read = as_flags if field == "labels" else as_numbers
+    columns = {str(name): read(field, values) for name, values in named.items()}
     shapes = {values.shape for values in columns.values()}
     if len(shapes) != 1 or any(len(shape) != 1 for shape in shapes):
         listed = ", ".join(map(str, sorted(shapes))) or "none"
@@ -286,7 +288,7 @@ def _hallucinated(labels: Scores, n: int, source: Source | None) -> np.ndarray:
     _, values = labels.column(None, "labels")
     rows = _rows_of(labels.ids, len(values), n, source, "labels", labels.path)
     if not np.isin(values, (0, 1)).all():
-        raise InputError(f"labels: {labels.path or 'given'} must hold 0 or 1 for each sample")
+        raise InputError(f"labels: {labels.path} must hold 0 or 1 for each sample")
     found = np.full(n, np.nan)
     found[rows] = values
     return found

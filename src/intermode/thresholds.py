@@ -23,8 +23,9 @@ import numpy as np
 
 from intermode.errors import InputError
 from intermode.files import read_json, write_json
+from intermode.values import as_flags, as_numbers
 
-__all__ = ["Kept", "Threshold", "as_numbers", "keep"]
+__all__ = ["UNNAMED", "Kept", "Threshold", "keep"]
 
 UNNAMED = "score"
 """Stands for a score without a name, in files and where one is told."""
@@ -123,7 +124,7 @@ class Threshold:
         """
         if (removed is None) == (kept is None):
             raise InputError("threshold: give exactly one of removed and kept")
-        scores, hallucinated = as_numbers(scores), as_numbers(hallucinated).astype(bool)
+        scores, hallucinated = as_numbers("scores", scores), as_flags("labels", hallucinated)
         if scores.shape != hallucinated.shape:
             raise InputError(f"labels: shape {hallucinated.shape} does not fit the scores' {scores.shape}")
         if kept is not None:
@@ -159,7 +160,7 @@ class Threshold:
 
     def keep(self, scores: Any) -> Kept:
         """(n,) bool; a score that is not finite is never kept."""
-        scores = as_numbers(scores)
+        scores = as_numbers("scores", scores)
         return Kept(np.isfinite(scores) & (scores <= self.value), self)
 
     @property
@@ -252,11 +253,6 @@ def keep(scores: Any, threshold: Threshold | float, name: str | None = None) -> 
     return kept
 
 
-def as_numbers(values: Any) -> np.ndarray:
-    """float64 numbers from an array, a list, a tensor on any device, or a single number."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
-
-
 def _share(name: str, value: float) -> float:
     if not 0 < value < 1:
         raise InputError(f"{name}: {value} must lie strictly between 0 and 1")
@@ -264,7 +260,7 @@ def _share(name: str, value: float) -> float:
 
 
 def _clean(scores: Any, what: str) -> np.ndarray:
-    flat = as_numbers(scores).ravel()
+    flat = as_numbers("scores", scores).ravel()
     if len(flat) == 0:
         raise InputError(f"scores: no {what} to fit a threshold on; need at least 1")
     return np.sort(np.where(np.isnan(flat), np.inf, flat))

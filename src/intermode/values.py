@@ -6,11 +6,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from intermode.errors import InputError
 
-__all__ = ["as_numbers", "as_whole"]
+__all__ = ["as_flags", "as_numbers", "as_whole"]
 
 
 def as_numbers(name: str, value: Any) -> np.ndarray:
@@ -19,7 +18,7 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
     Raises:
         InputError: what holds no numbers, or rows of several lengths.
     """
-    if isinstance(value, Tensor):
+    if hasattr(value, "detach"):  # a tensor, without importing torch
         value = value.detach().cpu().double().numpy()
     try:
         array = np.asarray(value)
@@ -30,6 +29,18 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
         shown = text if len(text) <= 40 else f"{text[:37]}..."
         raise InputError(f"{name}: {shown} is not an array of numbers; give an array, a list or a tensor")
     return array.astype(np.float64)
+
+
+def as_flags(name: str, value: Any) -> np.ndarray:
+    """A bool array of whatever holds booleans, or zeros and ones.
+
+    Raises:
+        InputError: anything else.
+    """
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype != bool and not np.isin(array := as_numbers(name, array), (0, 1)).all():
+        raise InputError(f"{name}: must be true or false, 1 or 0, for each sample")
+    return array.astype(bool)
 
 
 def as_whole(name: str, value: Any, least: int) -> int:
