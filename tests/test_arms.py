@@ -1,39 +1,221 @@
-"""How the arms of a recursion are dealt to processes."""
+"""The arms of a recursion as jobs: who reads what, what is shared, what is trained on."""
 
-from dataclasses import replace
+from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 
-from intermode.experiments import arms
-from intermode.experiments.recursion_mnist import TIERS
+from intermode.detect.lid import LID
+from intermode.engines import Here
+from intermode.errors import InputError
+from intermode.jobs import Done, Job, Running, Store, run_jobs
 from intermode.progress import Silent
-from intermode.run import Run
+from intermode.recursion import select
+from intermode.sampling import Samples, score, scores_of
+from intermode.studies.arms import Arms, Drawing, Recursion, key, recursion_jobs, select_data
+from intermode.studies.configs import MLP, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
+from intermode.studies.recursion_mnist import DigitsModel, Source
+from intermode.studies.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
+
+MODEL = LatticeModel(
+    size=60,
+    target=Lattice(side=2),
+    noise=LinearNoise(20, 0.01, 0.5),
+    network=MLP(16),
+    train=Training(5, 20),
+)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Measures the mean."""
+
+    def __call__(self, pool: Samples) -> dict[str, Any]:
+        return {"mean": float(pool.x.double().mean())}
+
+
+def recursion(model: Any = MODEL, window: tuple[int, int] = (0, 8), **arms: Any) -> Recursion:
+    settings = {"generations": 2, "unfiltered_generations": 2, "extra": 20, **arms}
+    return Recursion(model, Drawing(chunk=32), Arms(**settings), window)
+
+
+def jobs_of(config: Recursion, **more: Any) -> dict[str, Job]:
+    return recursion_jobs(config, Mean(), **more)
+
+
+def done_of(store: Store, job: Job) -> Done:
+    done = store.done(job)
+    assert done is not None
+    return done
+
+
+def finish(jobs: dict[str, Job], place: Path) -> Store:
+    store = Store(place)
+    assert run_jobs(list(jobs.values()), store, Here()) == {}
+    return store
+
+
+def trained_on(store: Store, model: Job, place: Path) -> dict[str, torch.Tensor]:
+    """What trained a model, chosen again: the job's own folder is gone."""
+    data = model.inputs["data"]
+    place.mkdir()
+    inputs = {name: done_of(store, source) for name, source in data.inputs.items()}
+    select_data(Running(place, data.config, inputs, {}, Silent()))
+    return Done(place, {}, {}).tensors()
+
+
+@pytest.mark.parametrize("arm", ["all", "random", "hal", "lid"])
+def test_a_generation_trains_on_what_was_selected_of_the_one_before(arm: str, tmp_path: Path) -> None:
+    jobs = jobs_of(recursion(names=(arm,)))
+    store = finish(jobs, tmp_path / "jobs")
+    for g in (1, 2):
+        model = jobs[key(0, arm, g, "model")]
+        data = model.inputs["data"]
+        assert not store.folder(data).exists()  # read by nobody any more
+        pool_before = jobs[key(0, arm, g - 1, "pool")]
+        assert data.inputs[f"pool-{g - 1:02d}"].identity == pool_before.identity
+        pool = pool_of(done_of(store, pool_before))
+        if arm == "lid":
+            scored = done_of(store, data.inputs[f"scores-{g - 1:02d}"])
+            pool = replace(pool, scores={**pool.scores, **scores_of(scored.tensors())})
+        rows = select(arm, pool, 60, 0, g)
+        assert torch.equal(trained_on(store, model, tmp_path / f"data-{g}")["x"], pool.x[torch.from_numpy(rows)])
+        row = done_of(store, jobs[key(0, arm, g, "row")]).facts
+        drawn = pool_of(done_of(store, jobs[key(0, arm, g, "pool")]))
+        assert row == {"diverged": 0, "trained_on": 60, "mean": float(drawn.x.double().mean())}
+        assert len(drawn.x) == 80
+
+
+def test_generation_0_is_made_once_for_all_arms_of_a_seed() -> None:
+    jobs = jobs_of(recursion(names=("all", "random", "hal"), seeds=2))
+    assert len(jobs) == len({job.identity for job in jobs.values()}) == 3 * 2 * (1 + 3 * 2)
+    for seed in (0, 1):
+        first = {
+            jobs[key(seed, arm, 1, "model")].inputs["data"].inputs["pool-00"].identity
+            for arm in ("all", "random", "hal")
+        }
+        assert first == {jobs[key(seed, "", 0, "pool")].identity}
+        assert "data" not in jobs[key(seed, "", 0, "model")].inputs
+
+
+def test_generations_have_seeds_of_their_own() -> None:
+    jobs = jobs_of(recursion(names=("all",), seeds=2))
+    models = {name: job.config.seed for name, job in jobs.items() if name.endswith("-model")}
+    assert sorted(models.values()) == [0, 1, 1000, 1001, 2000, 2001]
+    pools = {job.config["seed"] for name, job in jobs.items() if name.endswith("-pool")}
+    assert pools == set(models.values())
 
 
 @pytest.mark.parametrize(
-    ("workers", "threads", "seeds", "expected"),
+    "more",
     [
-        (2, 1, 1, {None: 2, "random": 1, "hal": 1}),  # one generation 0 has the threads of both workers
-        (4, 3, 1, {None: 12, "random": 6, "hal": 6}),
-        (2, 1, 2, {None: 1, "random": 1, "hal": 1}),
-        (1, 4, 1, {None: 4, "random": 4, "hal": 4}),
+        {"names": ("all", "random", "hal", "lid")},
+        {"names": ("all", "random", "hal"), "generations": 4},
+        {"names": ("all", "random", "hal"), "seeds": 3},
     ],
 )
-def test_jobs_fewer_than_workers_share_their_threads(workers, threads, seeds, expected, tmp_path, monkeypatch):
-    config = replace(TIERS["smoke"], arms=("random", "hal"), workers=workers, threads=threads, seeds=seeds)
-    seen: dict = {}
+def test_more_arms_generations_or_seeds_leave_what_is_there(more: dict[str, Any]) -> None:
+    before = jobs_of(recursion(names=("all", "random", "hal")))
+    after = jobs_of(recursion(**more))
+    assert len(after) > len(before)
+    assert {name: job.identity for name, job in before.items()} == {name: after[name].identity for name in before}
 
-    def run_jobs(work, jobs, *_):
-        seen.update({(job[2], job[3]): job[4] for job in jobs})
 
-    class Followed(Exception):
-        pass
+def test_all_has_generations_of_its_own() -> None:
+    jobs = jobs_of(recursion(names=("all", "hal"), generations=1, unfiltered_generations=3))
+    assert key(0, "all", 3, "row") in jobs
+    assert key(0, "hal", 1, "row") in jobs
+    assert key(0, "hal", 2, "row") not in jobs
 
-    def followed(*_):
-        raise Followed
 
-    monkeypatch.setattr(arms, "run_jobs", run_jobs)
-    monkeypatch.setattr(arms, "recursion_of", followed)
-    with pytest.raises(Followed):
-        arms.follow(Run(tmp_path / "run", "recursion-mnist", "smoke", config, Silent()), config)
-    assert seen == {(seed, selector): n for seed in range(seeds) for selector, n in expected.items()}
+def test_accumulation_and_fresh_data_reach_the_training(tmp_path: Path) -> None:
+    jobs = jobs_of(recursion(names=("hal",), accumulate=True, fresh=0.25))
+    store = finish(jobs, tmp_path / "jobs")
+    rows = [done_of(store, jobs[key(0, "hal", g, "row")]).facts["trained_on"] for g in range(3)]
+    assert rows == [60, 120, 180]
+    x = trained_on(store, jobs[key(0, "hal", 2, "model")], tmp_path / "data")["x"]
+    real = MODEL.target.target.sample(90, 0)
+    assert torch.equal(x[:60], real[:60])
+    pool = pool_of(done_of(store, jobs[key(0, "", 0, "pool")]))
+    assert torch.equal(x[60:120], pool.x[torch.from_numpy(select("hal", pool, 60, 0, 1))])
+    assert torch.equal(x[-15:], real[75:90])  # 60..74 were generation 1's
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_generations_after_0_go_on_from_its_weights_if_they_are_tuned(tuned: bool, tmp_path: Path) -> None:
+    model = replace(MODEL, train=Training(1, 20, learning_rate=1e-9))  # weights stay where they begin
+    jobs = jobs_of(recursion(model, names=("all",)), tuned=model if tuned else None)
+    store = finish(jobs, tmp_path)
+    networks = [denoiser_of(done_of(store, jobs[key(0, "all", g, "model")])).network for g in range(3)]
+    first, *later = [torch.cat([v.flatten() for v in network.parameters()]) for network in networks]
+    assert [torch.allclose(weights, first, atol=1e-6) for weights in later] == [tuned, tuned]
+
+
+def test_a_shipped_model_is_where_every_training_begins() -> None:
+    model = ShapesModel(size=32, shipped="shapes", train=Training(5, 8))
+    config = Recursion(model, Drawing("small", 50, 8), Arms(("all",), 1, 1), (100, 300))
+    jobs = jobs_of(config)
+    starts = {jobs[key(0, "all", g, "model")].inputs["start"] for g in (0, 1)}
+    (start,) = starts
+    assert start.config == model
+    assert all(jobs[key(0, "all", g, "model")].config.shipped is None for g in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generations": 0}, "generations: 0 must be at least 1"),
+        ({"unfiltered_generations": 0}, "unfiltered_generations: 0 must be at least 1"),
+        ({"seeds": 0}, "seeds: 0 must be at least 1"),
+        ({"extra": -1}, "extra: -1 must be at least 0; the pool would be smaller than what is kept"),
+        ({"fresh": 1.5}, "fresh: 1.5 is outside 0..1"),
+        ({"names": ()}, "arms: none; name at least one, each once"),
+        ({"names": ("hal", "hal")}, "arms: hal hal; name at least one, each once"),
+        ({"names": ("all", "lidd")}, "arms: unknown lidd; choose from all, random, hal, "),
+        ({"names": ("hal-per-class",)}, "arms: hal-per-class needs a model that is told classes; choose hal"),
+        ({"window": (5, 90)}, "window"),
+        ({"window": (3, 3)}, "window"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        recursion(**change)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_scores_of_a_pool_are_those_of_its_samples(tmp_path: Path) -> None:
+    """Scored in three blocks, the last chunk not full, as in one go."""
+    model = model_job("model", MODEL)
+    pool = pool_job("pool", model, Pool(75, chunk=32), 5)
+    job = score_job("scores", model, pool, [LID(noises=4)], 7)
+    assert len(job.inputs) == 3
+    store = finish({"job": job}, tmp_path)
+    x, denoiser = pool_of(done_of(store, pool)).x, denoiser_of(done_of(store, model))
+    found = scores_of(done_of(store, job).tensors())["lid"]
+    np.testing.assert_array_equal(found, score(LID(noises=4), denoiser, x, seed=7, chunk=32))
+
+
+def test_classes_are_told_to_whoever_scores(tmp_path: Path) -> None:
+    model = DigitsModel(
+        size=20,
+        target=Source("drawn", drawn=20),
+        noise=LinearNoise(20, 0.01, 0.5),
+        network=UNet(7, (32,), attention=()),
+        train=Training(2, 4),
+    )
+    made = model_job("model", model)
+    pool = pool_job("pool", made, Pool(20, "small", 4, 8), 5, view=Guided(2.0))
+    job = score_job("scores", made, pool, [LID(noises=3)], 7)
+    store = finish({"job": job}, tmp_path)
+    x, denoiser = pool_of(done_of(store, pool), 10).x, denoiser_of(done_of(store, made))
+    found = scores_of(done_of(store, job).tensors())["lid"]
+    told = {"class_labels": class_labels(20, 10)}
+    np.testing.assert_array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **told))
+    others = {"class_labels": (class_labels(20, 10) + 1) % 10}
+    assert not np.array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **others))

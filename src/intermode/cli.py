@@ -19,7 +19,7 @@ import tyro
 from intermode import options
 from intermode.arguments import Group, flag, parse
 from intermode.errors import InputError, told
-from intermode.experiments import EXPERIMENTS, TIERS, find, nearest
+from intermode.verbs import nearest
 
 __all__ = ["main"]
 
@@ -104,17 +104,14 @@ def sample(
 
     from intermode import sampling
     from intermode.models import load
-    from intermode.ranks import launched, local_device
 
     machine.use()
-    denoiser = load(model).to(local_device(machine.device))
-    first = launched().rank == 0  # launched processes share a terminal
+    denoiser = load(model).to(machine.device)
     condition, classes = scoring.condition, denoiser.classes
     if condition is None and classes:
         most = n if keep is None else 100 * n if draws is None else draws
         condition = {"class_labels": np.arange(most) % classes}
-        if first:
-            print(f"classes: 0..{classes - 1} in turn, as many of each; --labels chooses others")
+        print(f"classes: 0..{classes - 1} in turn, as many of each; --labels chooses others")
     drawn = sampling.sample(
         denoiser,
         n,
@@ -125,10 +122,11 @@ def sample(
         seed=machine.seed,
         chunk=machine.chunk,
         **_of(locals(), "keep", "by", "draws", "out"),
-        progress=first,
+        workers=machine.workers,
+        on=machine.on,
+        progress=True,
     )
-    if first:
-        print(f"samples: {out / 'samples.safetensors'}\n{drawn}")
+    print(f"samples: {out / 'samples.safetensors'}\n{drawn}")
 
 
 def score(
@@ -178,7 +176,10 @@ def score(
         seed=machine.seed,
         chunk=machine.chunk,
         device=machine.device,
+        column=column,
         strict=strict,
+        workers=machine.workers,
+        on=machine.on,
         progress=Bars(),
     )
     skipped = f", {scored.skipped:,} skipped, listed in {scored.listed}" if scored.skipped else ""
@@ -257,59 +258,59 @@ def off_support(
 
 
 def list_studies() -> None:
-    """The paper's experiments, their figures, tiers and expected times."""
-    rows = ((name, e.figures, e.summary, *(e.expected[t] for t in TIERS)) for name, e in EXPERIMENTS.items())
-    _show(["experiment", "paper", "what it shows", *TIERS], rows, ", ".join(f"{k}: {v}" for k, v in TIERS.items()))
+    """The studies, what they reproduce of the paper, their tiers and what these take."""
+    from intermode.studies import STUDIES, find
+    from intermode.studies.study import TIERS
+
+    found = [find(name) for name in STUDIES]
+    rows = ((s.name, s.figures, s.summary, *(s.times.get(tier, "–") for tier in TIERS)) for s in found)
+    _show(["study", "paper", "what it shows", *TIERS], rows, ", ".join(f"{k}: {v}" for k, v in TIERS.items()))
 
 
 def reproduce(args: Sequence[str]) -> None:
-    """Run an experiment of the paper: claims with intervals, figures, a report."""
+    """Run a study, or a file with one of your own: claims with intervals, figures, a report."""
+    from intermode.studies import STUDIES
+
+    listed = ", ".join(STUDIES)
     if not args or args[0] in ("-h", "--help"):
         print(
-            f"usage: intermode reproduce EXPERIMENT [--tier {'|'.join(TIERS)}] [--out FOLDER] ...\n\n"
-            "Runs an experiment of the paper; the same command again goes on where it was interrupted.\n"
-            f"Experiments: {', '.join(EXPERIMENTS)}.\n"
-            "intermode reproduce EXPERIMENT --help shows its settings."
+            "usage: intermode reproduce STUDY [--tier smoke|quick|long|paper] [--out FOLDER] ...\n\n"
+            "Runs a study, or the STUDY of a file.py; the same command again goes on where it was interrupted.\n"
+            f"Studies: {listed}.\n"
+            "intermode reproduce STUDY --help shows its settings."
         )
         return
     name, *rest = args
     if name.startswith("-"):
-        raise InputError(f"experiment: must come before {name} (choose from {', '.join(EXPERIMENTS)})")
-    entry = find(name)
-    tier = flag(rest, "--tier", "quick")
-    if tier not in TIERS:
-        raise InputError(f"tier: unknown {tier!r}{nearest(tier, TIERS)}")
-    module = entry.load()
-    default = module.TIERS[tier]
+        raise InputError(f"study: must come before {name} (choose from {listed})")
+    from intermode.reports import interval
+    from intermode.studies.study import configured, differing, load_study
+    from intermode.studies.study import reproduce as run
+
+    study, tier = load_study(name), flag(rest, "--tier", "quick")
+    default = configured(study, tier)
     parts = [
-        ("tier", Annotated[Literal[tuple(TIERS)], tyro.conf.arg(help="Other numbers, same code.")], tier),
-        ("out", Annotated[Path, tyro.conf.arg(help="The run folder.")], Path("runs") / f"{name}-{tier}"),
-        ("config", Annotated[type(default), tyro.conf.arg(name="")], field(default=default)),
+        ("tier", Annotated[Literal[tuple(study.tiers)], tyro.conf.arg(help="Other numbers, same code.")], tier),
+        ("out", Annotated[Path, tyro.conf.arg(help="The run folder.")], Path("runs") / f"{study.name}-{tier}"),
+        ("work", Group[options.Work], options.WORK),
+        ("config", Annotated[type(default), tyro.conf.arg(name="")], default),
     ]
-    chosen = parse(make_dataclass("Options", parts, namespace={"__doc__": entry.summary}), rest, f"reproduce {name}")()
-    chosen.config.check()
-    options.use(chosen.config.device)
-
-    from intermode.progress import Bars
-    from intermode.reports import interval, write_report
-    from intermode.run import Run
-
-    run = Run(chosen.out, name, tier, chosen.config, Bars())
-    try:
-        results = module.run(run, chosen.config)
-    except KeyboardInterrupt:
-        run.keep_time()
-        raise
-    metrics = run.finish(results, chosen.config.device, chosen.config.threads)
-    report = write_report(chosen.out)
+    declared = [(key, kind, field(default=value)) for key, kind, value in parts]
+    chosen = parse(
+        make_dataclass("Options", declared, namespace={"__doc__": study.summary}), rest, f"reproduce {name}"
+    )()
+    settings = differing(chosen.config, default)
+    metrics = run(name, tier, chosen.out, settings=settings, **vars(chosen.work), progress=True)
     holds = {True: "yes", False: "no", None: "not decided"}
     claims = ((c["statement"], c["paper"], interval(c), holds[c["holds"]]) for c in metrics["claims"])
     _show(["claim", "paper", "measured (95 % interval)", "holds"], claims)
-    print(f"report: {report}")
+    for line in metrics["missing"]:
+        print(f"missing: {line}")
+    print(f"report: {chosen.out / 'report.html'}")
 
 
 def bench(args: Sequence[str]) -> None:
-    """Compare all detectors on the same samples, where the truth is known: an experiment like the others."""
+    """Compare all detectors on the same samples, where the truth is known: a study like the others."""
     reproduce(["bench", *args])
 
 
@@ -427,7 +428,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
             name, *rest = args
             if name not in COMMANDS:
-                raise InputError(f"command: unknown {name!r}{nearest(name, COMMANDS)}")
+                close = nearest(name, COMMANDS)
+                hint = f"; did you mean {close}?" if close else ""
+                raise InputError(f"command: unknown {name!r}{hint} (choose from {', '.join(COMMANDS)})")
             command = COMMANDS[name]
             if command in (reproduce, bench):
                 command(rest)

@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 from intermode.errors import InputError
 from intermode.files import read_json
-from intermode.jobs import Assignment, carry_out
+from intermode.jobs import Assignment, Done, Job, Store, carry_out, run_jobs
 from intermode.progress import Progress, Task
 
-__all__ = ["Engine", "Here", "OnRay", "Processes", "engine"]
+__all__ = ["Engine", "Here", "OnRay", "Processes", "do", "engine"]
 
 LOOK_S = 0.5
 """Seconds between two looks at how far the workers are."""
@@ -77,6 +77,34 @@ def engine(workers: int = 1, on: str | None = None) -> Engine:
     if on != "ray" and on != "auto" and not on.startswith("ray://"):
         raise InputError(f"on: unknown {on!r}; choose ray, auto, or ray://HOST:PORT")
     return OnRay(None if on == "ray" else on, None if workers == 1 else workers)
+
+
+def do(
+    job: Job,
+    folder: Path,
+    *,
+    workers: int = 1,
+    on: str | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Done:
+    """Do one job and whatever it reads, in a folder of jobs, with as many threads as torch has here.
+
+    Args:
+        workers, on: see :func:`engine`.
+
+    Raises:
+        InputError: it failed; the cause, in one line.
+    """
+    import torch
+
+    store = Store(folder)
+    threads = torch.get_num_threads()
+    failed = run_jobs([job], store, engine(workers, on), device=device, threads=threads, progress=progress)
+    done = store.done(job)
+    if failed or done is None:
+        raise InputError(next(iter(failed.values()), f"{folder}: {job.name} was removed while it was made"))
+    return done
 
 
 class Here:

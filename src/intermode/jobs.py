@@ -384,7 +384,7 @@ def run_jobs(
         progress: shown to the user.
 
     Returns:
-        why each job of ``wanted`` that is not finished failed, in one line, by the name of its folder.
+        why each job that failed did, in one line, by the name of its folder: a cause before what it stopped.
 
     Raises:
         InputError: two different jobs of one name, or another process that works on the store.
@@ -421,7 +421,7 @@ def run_jobs(
                     progress.notice(f"{needed[name].name} failed: {error}")
                 else:
                     _clear(needed[name], store, unread, failed)
-        return {job.folder: failed[job.folder] for job in wanted if job.folder in failed}
+        return failed
 
 
 def _refuse_repeated(wanted: Iterable[Job]) -> None:

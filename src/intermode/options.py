@@ -23,6 +23,7 @@ __all__ = [
     "CHAIN",
     "MACHINE",
     "SCORING",
+    "WORK",
     "Chain",
     "Count",
     "Data",
@@ -31,6 +32,7 @@ __all__ = [
     "Machine",
     "Model",
     "Scoring",
+    "Work",
     "use",
 ]
 
@@ -39,6 +41,7 @@ Data = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
 Folder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
 Limit = Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE")]
+Where = Annotated[str | None, tyro.conf.arg(metavar="ray|ADDRESS")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
 Span = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LOW HIGH|snr:LOW,HIGH")]
 
@@ -130,15 +133,35 @@ class Machine:
     chunk: int | None = None
     """Samples computed together; as many as memory allows unless given."""
     device: str = "cpu"
-    """cpu or cuda; under accelerate launch, each process that samples takes a GPU of its own."""
+    """cpu or cuda."""
     threads: int | None = None
-    """torch's on a CPU."""
+    """torch's on a CPU, of each worker."""
+    workers: int = 1
+    """Processes that share the work."""
+    on: Where = None
+    """A Ray cluster that shares it: ray starts one here, ray://HOST:PORT is one that runs."""
 
     def use(self) -> None:
         use(self.device, self.threads)
 
 
-NOISE, CHAIN, SCORING, MACHINE = Noise(), Chain(), Scoring(), Machine()
+@dataclass(frozen=True)
+class Work:
+    """Who does the work."""
+
+    workers: int = 1
+    """Jobs done at a time, each in a process of its own."""
+    on: Where = None
+    """A Ray cluster that does them: ray starts one here, ray://HOST:PORT is one that runs."""
+    jobs: Path | None = None
+    """Folder of finished jobs, in the run folder unless given; runs that share it share their work."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    threads: int = 1
+    """torch's on a CPU, of each job; small batches are faster with one."""
+
+
+NOISE, CHAIN, SCORING, MACHINE, WORK = Noise(), Chain(), Scoring(), Machine(), Work()
 
 
 def use(device: str, threads: int | None = None) -> None:

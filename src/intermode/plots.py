@@ -29,6 +29,7 @@ __all__ = [
     "fields",
     "film_strips",
     "image_panels",
+    "log_densities",
     "log_density",
     "loss",
     "roc",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 BLUE, RED, ORANGE, GREY = "#2f6db3", "#c8322b", "#e8871e", "#8a8a8a"
+FAINTEST = 1e-9
+"""Densities under it are not drawn."""
 STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False}
 
 Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
@@ -85,7 +88,24 @@ def log_density(
         exact: (B,) density of the reverse chain itself, drawn as a thin line.
     """
     figure, (axes,) = _figure(6.4, 3.2)
-    floor = samples[samples > 0].min() / 3 if (samples > 0).any() else 1e-9
+    _log_density(axes, edges, samples, true_x, true_density, off_support, exact)
+    axes.set_xlabel("$x$")
+    axes.set_ylabel("density")
+    axes.set_title(title, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+    _save(figure, path)
+
+
+def _log_density(
+    axes: Axes,
+    edges: np.ndarray,
+    samples: np.ndarray,
+    true_x: np.ndarray,
+    true_density: np.ndarray,
+    off_support: np.ndarray,
+    exact: np.ndarray | None = None,
+) -> None:
+    floor = max(samples[samples > 0].min() / 3, FAINTEST) if (samples > 0).any() else FAINTEST
     centres = (edges[:-1] + edges[1:]) / 2
     axes.stairs(np.maximum(samples, floor), edges, baseline=floor, fill=True, color=BLUE, alpha=0.65, label="generated")
     axes.plot(true_x, np.maximum(true_density, floor * 1e-3), color=RED, lw=1.3, label="true density")
@@ -100,10 +120,24 @@ def log_density(
     axes.set_yscale("log")
     axes.set_ylim(floor, 3 * max(samples.max(), true_density.max()))
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel("$x$")
-    axes.set_ylabel("density")
-    axes.set_title(title, fontsize=9)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+
+
+@rc_context(STYLE)
+def log_densities(path: Path, rows: Sequence[Sequence[tuple[str, Mapping[str, np.ndarray]]]]) -> None:
+    """Figs. 9-12: panels beside each other, each (title, arguments of :func:`log_density`), rows of any length."""
+    columns = max(map(len, rows))
+    figure, all_axes = _figure(1.9 * columns + 0.6, 1.6 * len(rows) + 0.4, columns, len(rows))
+    for k, axes in enumerate(all_axes):
+        row, column = divmod(k, columns)
+        if column >= len(rows[row]):
+            axes.set_axis_off()
+            continue
+        title, shown = rows[row][column]
+        _log_density(axes, **shown)
+        axes.set_title(title, fontsize=7)
+        axes.tick_params(labelsize=6)
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
     _save(figure, path)
 
 

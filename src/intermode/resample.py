@@ -1,7 +1,7 @@
 r"""Draw until n samples pass a threshold.
 
 The samples kept are the first n, by sample index, whose score the threshold keeps: a property of (seed, sample
-index) alone, whatever the number of processes and of chunks that they had in flight. With the n-th at index N - 1
+index) alone, whatever the number of workers and of draws in a round. With the n-th at index N - 1
 the acceptance rate is n / N, and since drawing stops there (inverse sampling: N is random, n is not) its exact
 interval (Clopper & Pearson 1934, with a negative binomial in place of the binomial) has the ends
 
@@ -16,27 +16,20 @@ left.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
-from intermode.chunks import Chunks, Joined, Part, Plan, SharedChunks, join
-from intermode.denoisers import Denoiser
-from intermode.detect import Detector
+from intermode.blocks import Plan, joined
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
-from intermode.progress import Progress, Silent, Task
-from intermode.ranks import Ranks, launched
-from intermode.samplers import Sampler
-from intermode.sampling import Samples, drawing, scores_of
+from intermode.sampling import Drawing, Samples, samples_of
 from intermode.thresholds import Threshold
 
-__all__ = ["KeptSamples", "acceptance", "generate_kept"]
+__all__ = ["KeptSamples", "acceptance", "draw_kept"]
 
 DOUBT = 1e-6
 """Chance that a look at the draws so far takes a rate for smaller than it is."""
@@ -55,6 +48,13 @@ class KeptSamples(Samples):
 
     index: np.ndarray
     drawn: int
+
+    @classmethod
+    def of(cls, samples: Samples, index: np.ndarray, drawn: int) -> KeptSamples:
+        """Samples with which of the plan's they are."""
+        return cls(
+            samples.x, samples.scores, samples.diverged, samples.seconds, index, drawn, condition=samples.condition
+        )
 
     @property
     def acceptance(self) -> Estimate:
@@ -87,100 +87,40 @@ def _refuse_hopeless(kept: int, drawn: int, n: int, plan: Plan, threshold: Thres
         )
 
 
-def generate_kept(
-    denoiser: Denoiser,
-    sampler: Sampler,
-    plan: Plan,
-    detectors: Sequence[Detector],
-    keep: Threshold,
-    n: int,
-    *,
-    by: str | None = None,
-    folder: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    ranks: Ranks | None = None,
-    **condition: Any,
-) -> KeptSamples:
-    """The first ``n`` samples of a plan that a threshold keeps; no more chunks are drawn than it takes.
+def draw_kept(drawing: Drawing, keep: Threshold, n: int, by: str | None) -> KeptSamples:
+    """The first ``n`` samples of a plan that a threshold keeps, in rounds of as many draws as seem to be needed.
 
     Args:
-        denoiser, sampler: the reverse chain.
-        plan: what may be drawn, at most; its samples are those that ``generate`` draws by the same plan.
-        detectors: as of ``generate``.
+        drawing: draws the plan's samples, which are at most so many.
         keep: the threshold; it alone decides, so that a sample that diverged is kept if its score is.
         n: how many to keep.
-        by: name of the detector that it is applied to; the only one unless given.
-        folder: as of ``generate``; ``samples.safetensors`` then holds the kept samples and their ``index``.
-        settings, progress, ranks: as of ``generate``.
-        condition: passed to the denoiser; a tensor has a row for each of the ``plan.n`` samples that may be drawn, so
-            that ``index`` tells which were kept. Where classes pass at different rates, so do they come out: to
-            keep equally many of each, draw them one class at a time.
+        by: name of the detector that it is applied to.
+
+    Where classes pass at different rates, so do they come out: to keep equally many of each, draw them one class at a
+    time.
 
     Raises:
-        InputError: no detector named ``by``, n outside 1..plan.n, a rate of acceptance too small for the plan, or what
-            ``generate`` refuses.
+        InputError: no detector named ``by``, n outside 1..plan.n, or a rate of acceptance too small for the plan.
     """
-    progress, ranks = progress or Silent(), ranks or launched()
-    names = [detector.name for detector in detectors]
-    if by is None and len(names) == 1:
-        by = names[0]
+    plan, names = drawing.plan, [detector.name for detector in drawing.detectors]
     if by not in names:
         raise InputError(f"by: no detector {by!r} to keep samples by; choose from {', '.join(names) or 'none'}")
     if not 1 <= n <= plan.n:
         raise InputError(f"n: {n} cannot be kept of at most {plan.n} draws; need 1..{plan.n}")
-    draw, described = drawing(denoiser, sampler, plan, detectors, condition)
-
-    def draw_kept(index: int, task: Task) -> Part:
-        part = draw(index, task)
-        rows = torch.from_numpy(np.flatnonzero(keep.keep(part[f"score.{by}"].numpy())))
-        passed = {name: value[rows] if value.ndim else value for name, value in part.items()}
-        return passed | {"index": index * plan.chunk + rows}
-
-    label = f"sampling until {n:,} are kept"
-    chunks = Chunks(plan, draw_kept, label, progress)
-    if folder:
-        described |= {**(settings or {}), "keep": {"value": repr(keep.value), "by": by, "samples": n}}
-        chunks = SharedChunks(
-            plan, draw_kept, label, progress, folder=folder, what="samples", settings=described, ranks=ranks
-        )
-    tensors, facts = chunks.finished() or _until_kept(chunks, plan, keep, n, ranks, progress)
-    index = tensors["index"]
-    return KeptSamples(
-        tensors["samples"],
-        scores_of(tensors),
-        tensors["diverged"].numpy(),
-        float(facts["seconds"]),
-        index.numpy(),
-        int(facts["drawn"]),
-        condition={name: value[index] for name, value in condition.items() if isinstance(value, torch.Tensor)},
-    )
-
-
-def _until_kept(chunks: Chunks, plan: Plan, keep: Threshold, n: int, ranks: Ranks, progress: Progress) -> Joined:
-    """Rounds of chunks, each as many as seem to be needed, until n samples are kept."""
-    count = min(ranks.count, len(plan.chunks))
-    looked = kept = drawn = 0
-
-    def attempt() -> Joined | None:
-        nonlocal looked, kept, drawn
-        # in the order of the samples, so that it is the same for all numbers of chunks in a round
-        while looked < count and kept < n:
-            kept += len(chunks.part(looked)["index"])
-            drawn += plan.rows(looked)
-            looked += 1
-            _refuse_hopeless(kept, drawn, n, plan, keep)
+    parts: list[dict[str, Tensor]] = []
+    kept, drawn, more = 0, 0, float(n)
+    while kept < n:
+        last = min(drawn + math.ceil(more / plan.chunk) * plan.chunk, plan.n)
+        part = drawing.rows(drawn, last)
+        passed = torch.from_numpy(np.flatnonzero(keep.keep(part[f"score.{by}"].numpy())))
+        rows = {name: value[passed] if value.ndim else value for name, value in part.items()}
+        parts.append(rows | {"index": drawn + passed})
+        kept, drawn = kept + len(passed), last
         if kept < n:
-            return None
-        tensors = join(map(chunks.part, range(looked)), n)
-        facts = {"seconds": float(tensors.pop("seconds")), "drawn": int(tensors["index"][-1]) + 1}
-        return tensors, {name: repr(value) for name, value in facts.items()}
-
-    while True:
-        chunks.fill(count)
-        if (found := chunks.finish(attempt)) is not None:
-            return found
-        progress.notice(f"{kept:,} of {drawn:,} draws passed; {n:,} are needed")
-        more = min((n - kept) * (drawn + 1) / (kept + 1), (GROWTH - 1) * drawn)
-        rounds = math.ceil(more / (plan.chunk * ranks.count))  # of one chunk for each process
-        count = min(count + rounds * ranks.count, len(plan.chunks))
+            _refuse_hopeless(kept, drawn, n, plan, keep)
+            drawing.progress.notice(f"{kept:,} of {drawn:,} draws passed; {n:,} are needed")
+            more = min((n - kept) * (drawn + 1) / (kept + 1), (GROWTH - 1) * drawn)
+    whole = {name: value[:n] if value.ndim else value for name, value in joined(parts).items()}
+    index = whole["index"]
+    told = {name: value[index] for name, value in drawing.condition.items() if isinstance(value, Tensor)}
+    return KeptSamples.of(samples_of(whole, told), index.numpy(), int(index[-1]) + 1)

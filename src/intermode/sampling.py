@@ -1,33 +1,33 @@
-"""Draws samples: drives a sampler over chunks, with seeds, devices, ranks, detectors, progress, resume.
+"""Draws samples: drives a sampler over chunks, with seeds, devices, detectors, progress.
 
 :func:`sample` is for everybody; :func:`generate` and what is beside it take a plan of chunks. What a chunk is, and how
-processes share a folder of them, is said in :mod:`intermode.chunks`.
+blocks of them are shared and resumed, is said in :mod:`intermode.blocks`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from intermode.chunks import LOW_DIMENSIONAL_CHUNK, Chunks, Joined, Make, Part, Plan, SharedChunks, join
+from intermode.blocks import LOW_DIMENSIONAL_CHUNK, Plan, joined, split
 from intermode.denoisers import Denoiser, NetworkDenoiser
 from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
+from intermode.engines import do
 from intermode.errors import InputError
 from intermode.files import load_tensors, save_tensors
+from intermode.jobs import Running, digest
 from intermode.models import as_denoiser
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
-from intermode.ranks import Ranks, launched
 from intermode.samplers import Ancestral, Sampler, Step
 from intermode.thresholds import Kept, Threshold, keep
 from intermode.values import as_whole
@@ -35,6 +35,7 @@ from intermode.verbs import as_samples, shown, strict
 
 __all__ = [
     "LOW_DIMENSIONAL_CHUNK",
+    "Drawing",
     "Plan",
     "Samples",
     "as_condition",
@@ -53,6 +54,10 @@ __all__ = [
 ]
 
 
+Part: TypeAlias = dict[str, Tensor]
+"""What is known of a chunk: tensors with a row for each sample, and numbers to be summed over the chunks."""
+Make: TypeAlias = Callable[[int, Task], Part]
+"""Makes the chunk of an index and advances the task by its samples."""
 CHUNK_NUMBERS = 2**18
 """Numbers in a chunk of large samples: a U-Net's activations are some thousand times as many bytes."""
 IMAGE_CHUNK = 64
@@ -299,6 +304,8 @@ def sample(
     limit: float = 1e3,
     fit: Any = None,
     out: str | Path | None = None,
+    workers: int = 1,
+    on: str | None = None,
     progress: Progress | bool | None = None,
 ) -> Samples:
     """Draw n samples, with a score for each.
@@ -320,16 +327,15 @@ def sample(
             most. Results of other chunk sizes agree to rounding.
         limit: a sample with a coordinate beyond it counts as diverged.
         fit: training data (m, *shape) for the detectors that learn from some: ``knn``, ``realism``, ``diffpath``, ...
-        out: a folder for ``samples.safetensors``. A run that was interrupted goes on in it, and many processes may
-            share the work.
+        out: a folder for ``samples.safetensors``; a run that was interrupted goes on in it.
+        workers: processes that share the work, each with as many threads as torch has here.
+        on: ``ray``, or the address of a Ray cluster, that shares it.
         progress: True shows a bar.
 
     Raises:
         InputError: a model, detector or condition that cannot be used, a rate of acceptance too small for ``draws``, or
             a folder of another run.
     """
-    from intermode.resample import generate_kept
-
     denoiser, chain = as_denoiser(model), Ancestral() if sampler is None else sampler
     if isinstance(chain, type) or not hasattr(chain, "transition"):
         raise InputError(f"sampler: {chain!r} is none; give Ancestral(), DDIM() or an object of your own Sampler")
@@ -342,31 +348,33 @@ def sample(
     if fit is not None:
         seen = as_samples("fit", fit, denoiser.shape)
         fit_detectors(found, denoiser, seen, seed)
-        settings["fit"] = _digest(seen)
+        settings["fit"] = digest(seen)
     most = n if keep is None else as_whole("draws", 100 * n if draws is None else draws, 1)
     told = as_condition(condition, most, denoiser)
     if denoiser.classes != 0 and "class_labels" not in told:
         raise InputError("condition: the model is told a class; give condition={'class_labels': (n,) classes, or one}")
     size = even_chunk(n, denoiser.shape, chunk)
     plan = Plan(most, denoiser.shape, as_whole("seed", seed, 0), size, limit, str(denoiser.device))
-    folder = None if out is None else Path(out)
-    if folder:
-        _check_ours(folder)
-    more: dict[str, Any] = {"folder": folder, "settings": settings, "progress": shown(progress)}
-    if keep is None:
-        return generate(denoiser, chain, plan, found, **more, **told)
-    threshold = keep if isinstance(keep, Threshold) else Threshold(float(keep))
-    if threshold.score and by not in (None, threshold.score):
-        raise InputError(f"by: the threshold is one of {threshold.score}, not of {by}")
-    by = by or threshold.score or (found[0].name if found else None)
-    return generate_kept(denoiser, chain, plan, found, threshold, n, by=by, **more, **told)
+    from intermode.places import Place
+    from intermode.resample import draw_kept
 
-
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder that is neither empty nor begun; other processes may just be beginning it."""
-    begun = not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()))
-    if not begun and not (folder / "sampling.json").exists():
-        raise InputError(f"out: {folder} is not an empty folder; choose another")
+    threshold = keep if keep is None or isinstance(keep, Threshold) else Threshold(float(keep))
+    if threshold is not None:
+        if threshold.score and by not in (None, threshold.score):
+            raise InputError(f"by: the threshold is one of {threshold.score}, not of {by}")
+        by = by or threshold.score or (found[0].name if found else None)
+    draw = Drawing(denoiser, chain, plan, found, told, settings, as_whole("workers", workers, 1), on, shown(progress))
+    if out is None and workers == 1 and on is None:
+        return draw.all() if threshold is None else draw_kept(draw, threshold, n, by)
+    with Place(out) as place:
+        draw.place = place.jobs
+        asked = {**draw.described, "n": n, "chunk": size, "seed": plan.seed, "limit": limit, "draws": most}
+        if threshold is not None:
+            asked |= {"keep": repr(threshold.value), "by": by}
+        place.take(asked)
+        if (earlier := place.finished()) is not None:
+            return earlier
+        return place.keep(draw.all() if threshold is None else draw_kept(draw, threshold, n, by))
 
 
 def drawing(
@@ -375,8 +383,8 @@ def drawing(
     plan: Plan,
     detectors: Sequence[Detector],
     condition: Mapping[str, Any],
-) -> tuple[Make, dict[str, Any]]:
-    """What draws a chunk of the plan, and the record of what tells it from other drawings.
+) -> Make:
+    """What draws a chunk of the plan.
 
     Raises:
         InputError: a window that no step falls in, two detectors of one name, or a condition without a row for each
@@ -391,16 +399,14 @@ def drawing(
             detector.check(denoiser.schedule, visited)
         else:
             detector.check(denoiser.schedule)
-    described: dict[str, Any] = {"sampler": repr(sampler), "detectors": {d.name: describe(d) for d in detectors}}
     _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
-    described |= {"condition": {name: _digest(value) for name, value in condition.items()}} if condition else {}
 
     def draw(index: int, task: Task) -> Part:
         begin = time.perf_counter()
         part = _chunk(denoiser, sampler, plan, index, detectors, condition, task)
         return part | {"seconds": torch.tensor(time.perf_counter() - begin, dtype=torch.float64)}
 
-    return draw, described
+    return draw
 
 
 def generate(
@@ -409,71 +415,98 @@ def generate(
     plan: Plan,
     detectors: Sequence[Detector] = (),
     *,
-    folder: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    ranks: Ranks | None = None,
     **condition: Any,
 ) -> Samples:
-    """Draw ``plan.n`` samples.
+    """Draw ``plan.n`` samples in this process.
 
     Args:
         denoiser, sampler: the reverse chain.
         plan: what to draw.
         detectors: those that watch the chain and those that look at what it made, by the same denoiser under the same
             condition, as :func:`score` does by the plan's seed; each name must be used once.
-        folder: where finished chunks are kept, so that a killed run goes on where it was and many processes share
-            the work, and where ``samples.safetensors`` lies in the end. None keeps everything in memory: then each
-            process draws all samples.
-        settings: recorded in the folder; another run's folder is refused.
         progress: shown to the user.
-        ranks: this process among those that share the folder; as it was launched unless given.
         condition: passed to the denoiser; a tensor has a row for each sample, such as its class.
 
     Raises:
-        InputError: a window that no step falls in, a condition without a row for each sample, or a folder of another
-            run.
+        InputError: a window that no step falls in, or a condition without a row for each sample.
     """
-    progress, ranks = progress or Silent(), ranks or launched()
-    draw, described = drawing(denoiser, sampler, plan, detectors, condition)
-    chunks = Chunks(plan, draw, "sampling", progress)
-    if folder:
-        described |= settings or {}
-        chunks = SharedChunks(
-            plan, draw, "sampling", progress, folder=folder, what="samples", settings=described, ranks=ranks
-        )
-    if (finished := chunks.finished()) is None:
-        if folder and len(plan.chunks) < ranks.count:
-            progress.notice(f"chunk: {plan.n} samples by {plan.chunk} leave some of the {ranks.count} processes idle")
-        finished = _completed(chunks, plan)
-    tensors, facts = finished
+    return Drawing(denoiser, sampler, plan, detectors, condition, {}, 1, None, progress or Silent()).all()
+
+
+class Drawing:
+    """Draws ranges of a plan's samples: in this process and in memory, or as jobs in a folder, by many workers.
+
+    Attributes:
+        place: folder of the jobs; None draws in memory.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sampler: Sampler,
+        plan: Plan,
+        detectors: Sequence[Detector],
+        condition: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        workers: int,
+        on: str | None,
+        progress: Progress,
+    ) -> None:
+        self.draw = drawing(denoiser, sampler, plan, detectors, condition)
+        self.denoiser, self.sampler, self.plan, self.detectors = denoiser, sampler, plan, detectors
+        self.condition, self.settings = condition, settings
+        self.workers, self.on, self.progress = workers, on, progress
+        self.place: Path | None = None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What tells these samples from others."""
+        told = {
+            name: digest(value) if isinstance(value, Tensor) else repr(value) for name, value in self.condition.items()
+        }
+        detectors = {detector.name: describe(detector) for detector in self.detectors}
+        return {"sampler": repr(self.sampler), "detectors": detectors, "condition": told, **self.settings}
+
+    def rows(self, first: int, last: int) -> dict[str, Tensor]:
+        """What is known of samples first .. last - 1, and the seconds that they took; ``first`` begins a chunk."""
+        plan = self.plan
+        if self.place is None:
+            with self.progress.task("sampling", last - first, 0, plan.unit) as task:
+                chunks = range(first // plan.chunk, math.ceil(last / plan.chunk))
+                parts = joined([self.draw(index, task) for index in chunks])
+            return {name: value[: last - first] if value.ndim else value for name, value in parts.items()}
+        given = {name: getattr(self, name) for name in ("denoiser", "sampler", "plan", "detectors", "condition")}
+        what = {**self.described, "seed": plan.seed, "limit": plan.limit, "n": plan.n}
+        job = split(f"samples-{first}", draw_block, what, last - first, plan.chunk, given=given, first=first)
+        done = do(job, self.place, workers=self.workers, on=self.on, device=plan.device, progress=self.progress)
+        return {**done.tensors(), "seconds": torch.tensor(done.facts["seconds"], dtype=torch.float64)}
+
+    def all(self) -> Samples:
+        """The whole plan."""
+        return samples_of(self.rows(0, self.plan.n), self.condition)
+
+
+def draw_block(running: Running) -> None:
+    """Some consecutive chunks of a plan, as a job."""
+    first, last = running.config["rows"]
+    plan = running.given["plan"]
+    draw = drawing(*(running.given[name] for name in ("denoiser", "sampler", "plan", "detectors", "condition")))
+    with running.progress.task("sampling", last - first, 0, plan.unit) as task:
+        parts = joined([draw(index, task) for index in range(first // plan.chunk, math.ceil(last / plan.chunk))])
+    running.save({name: value[: last - first] if value.ndim else value for name, value in parts.items()})
+
+
+def samples_of(tensors: Mapping[str, Tensor], condition: Mapping[str, Any]) -> Samples:
+    """Samples from what is known of them."""
     told = {name: value for name, value in condition.items() if isinstance(value, Tensor)}
-    return Samples(
-        tensors["samples"], scores_of(tensors), tensors["diverged"].numpy(), float(facts["seconds"]), condition=told
-    )
-
-
-def _completed(chunks: Chunks, plan: Plan) -> Joined:
-    """All chunks of a plan, made and joined."""
-    chunks.fill(len(plan.chunks))
-
-    def attempt() -> Joined:
-        tensors = join(map(chunks.part, plan.chunks), plan.n)
-        return tensors, {"seconds": repr(float(tensors.pop("seconds")))}
-
-    return chunks.finish(attempt)
+    seconds = float(tensors["seconds"])
+    return Samples(tensors["samples"], scores_of(tensors), tensors["diverged"].numpy(), seconds, condition=told)
 
 
 def scores_of(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """The (n,) scores of each detector among a file's tensors."""
     return {name.removeprefix("score."): v.numpy() for name, v in tensors.items() if name.startswith("score.")}
-
-
-def _digest(value: Any) -> str:
-    """Tells one condition from another, for the record of a run."""
-    if isinstance(value, Tensor):
-        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-    return repr(value)
 
 
 def score(
@@ -485,10 +518,7 @@ def score(
     seed: int = 0,
     chunk: int = LOW_DIMENSIONAL_CHUNK,
     device: str = "cpu",
-    folder: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    ranks: Ranks | None = None,
     **condition: Any,
 ) -> np.ndarray:
     """(n,) float64 scores of finished samples x (n, *shape); the noise of x[i] belongs to (seed, first + i).
@@ -501,53 +531,27 @@ def score(
         first: index of x[0] among all samples, where x is a part of them.
         chunk: samples scored together.
         device: where to score.
-        folder: where the scores of finished chunks are kept, so that a killed run goes on where it was and many
-            processes share the work, and where ``scores.safetensors`` lies in the end. None keeps everything in
-            memory: then each process scores all samples.
-        settings: what tells this detector and this model from others; recorded in the folder, which is refused to
-            others. A folder needs it.
         progress: shown to the user.
-        ranks: this process among those that share the folder; as it was launched unless given.
         condition: passed to the denoiser; a tensor has a row for each sample.
 
     Raises:
-        InputError: no samples, a detector that cannot score this schedule, a condition without a row for each, or a
-            folder without settings or of another scoring.
+        InputError: no samples, a detector that cannot score this schedule, or a condition without a row for each.
     """
     if len(x) == 0:
         raise InputError("samples: there are none to score")
-    if folder and not settings:
-        raise InputError("settings: a folder needs some that tell this detector and model from others")
     detector.check(denoiser.schedule)
     plan = Plan(len(x), tuple(x.shape[1:]), seed, chunk, device=device)
     _ = _condition_of(condition, plan.n, 0, 1, "cpu")  # refused before anything is written
 
-    def rate(index: int, task: Task) -> Part:
-        begin, start = time.perf_counter(), index * chunk
-        rows = x[start : start + chunk]
-        missing = chunk - len(rows)  # a short chunk is computed whole and cut
-        whole = torch.cat([rows, rows[:1].expand(missing, *plan.shape)]) if missing else rows
-        noise = NoiseStream(seed, first + start, chunk, plan.shape, purpose="renoise", device=device)
-        own = _condition_of(condition, plan.n, start, chunk, device)
-        scores = detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu()
-        task.advance(len(rows))
-        return {"scores": scores, "seconds": torch.tensor(time.perf_counter() - begin, dtype=torch.float64)}
-
-    progress = progress or Silent()
-    chunks = Chunks(plan, rate, "scoring", progress)
-    if folder:
-        described = {"detector": detector.name, "data": _digest(x), **(settings or {})}
-        if condition:
-            described["condition"] = {name: _digest(value) for name, value in condition.items()}
-        chunks = SharedChunks(
-            plan,
-            rate,
-            "scoring",
-            progress,
-            folder=folder,
-            what="scores",
-            settings=described,
-            ranks=ranks or launched(),
-        )
-    tensors, _ = chunks.finished() or _completed(chunks, plan)
-    return tensors["scores"].numpy()
+    scores = []
+    with (progress or Silent()).task("scoring", len(x), 0, plan.unit) as task:
+        for index in plan.chunks:
+            start = index * chunk
+            rows = x[start : start + chunk]
+            missing = chunk - len(rows)  # a short chunk is computed whole and cut
+            whole = torch.cat([rows, rows[:1].expand(missing, *plan.shape)]) if missing else rows
+            noise = NoiseStream(seed, first + start, chunk, plan.shape, purpose="renoise", device=device)
+            own = _condition_of(condition, plan.n, start, chunk, device)
+            scores.append(detector(denoiser, whole.to(device), noise, **own)[: len(rows)].cpu())
+            task.advance(len(rows))
+    return torch.cat(scores).numpy()

@@ -1,7 +1,8 @@
 r"""Scores of finished samples: of those in memory, or of a whole data set, streamed.
 
-Of a data set a block of samples and 8 bytes for each score are held. The scores so far are written every few seconds,
-beside the file that they are for; the same call again goes on from there, to the same bits.
+Of a data set a chunk of samples and 8 bytes for each score are held. It is scored by blocks (:mod:`intermode.blocks`),
+which several workers may share; an interrupted call made again goes on with the blocks that are missing, to the same
+bits.
 
 A model that is told classes may be told those of the samples. If nobody knows them, every class c is tried, and
 
@@ -16,10 +17,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
-import time
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ import torch
 from torch import Tensor
 
 from intermode import sampling
-from intermode.data import Source
+from intermode.blocks import split
+from intermode.data import Source, open_source
 from intermode.denoisers import Denoiser, UnknownShape
 from intermode.detect import SampleDetector
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
+from intermode.engines import do
 from intermode.errors import InputError
-from intermode.files import load_tensors, save_tensors, write_text
+from intermode.files import write_text
+from intermode.jobs import Running
 from intermode.models import as_denoiser
 from intermode.progress import Progress, Silent
 from intermode.sampling import as_condition, chunk_for, even_chunk, fit_detectors
@@ -46,10 +50,8 @@ from intermode.verbs import as_samples, shown, strict
 __all__ = ["EveryClass", "Scored", "score", "score_source"]
 
 FORMAT = "intermode-scores-1"
-KEEP_EVERY = 10.0
-"""Seconds between two writings of the scores so far."""
 TOLD = 5
-"""Samples that could not be read which are told one by one; all of them are listed in a file."""
+"""Samples of a block that could not be read which are told one by one; all of them are listed in a file."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,10 @@ def score_source(
     seed: int = 0,
     chunk: int | None = None,
     device: str = "cpu",
+    column: str | None = None,
     strict: bool = False,
+    workers: int = 1,
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Score every sample of a data set; a sample that cannot be read gets no score, and is listed.
@@ -193,19 +198,21 @@ def score_source(
         detectors: names and columns are theirs.
         denoiser: on ``device``.
         source: opened with the denoiser's shape.
-        out: see :func:`intermode.scores.write_scores`; ``<out>.skipped.csv`` lists what could not be read, and
-            ``<out>.partial`` holds the scores until all are there.
+        out: see :func:`intermode.scores.write_scores`; ``<out>.skipped.csv`` lists what could not be read, and the
+            folder ``.<out>.jobs`` beside it holds the scores so far.
         settings: of the detectors, for the record.
         condition: what the model is told of all n samples, as of :func:`score`.
         seed: sample i's noise belongs to (seed, i).
         chunk: samples computed together; as many as memory allows for samples of their size unless given.
         device: where to compute.
+        column: of a table, that holds the samples, as the source was opened.
         strict: stop at the first sample that cannot be read.
+        workers, on: who shares the work; see :func:`intermode.engines.engine`.
         progress: told how far it is.
 
     Raises:
-        InputError: samples that do not fit, a detector that cannot score this schedule, scores so far of another run,
-            or not one sample that can be read.
+        InputError: samples that do not fit, a detector that cannot score this schedule, or not one sample that can be
+            read.
     """
     progress = progress or Silent()
     n = len(source)
@@ -229,63 +236,83 @@ def score_source(
         "chunk": size,
         "device": device,
     }
-    partial = _Partial(out.with_name(f"{out.name}.partial"), names, n, about)
-    if partial.done:
-        progress.notice(f"scoring goes on after sample {partial.done}")
-    try:
-        with progress.task("scoring", n, partial.done, "samples") as task:
-            for block in source.blocks(size, partial.done):
-                stop = block.first + len(block.values)
-                for index, reason in block.unread.items():
-                    name = source.ids(index, index + 1)[0]
-                    if strict:
-                        raise InputError(f"data: {name} of {source.path} cannot be read ({reason})")
-                    if len(partial.skipped) < TOLD:
-                        progress.notice(f"skipped {name}: {reason}")
-                    partial.skipped[index] = reason
-                own: dict[str, Any] = {
-                    name: value[block.first : stop] if isinstance(value, Tensor) else value
-                    for name, value in told.items()
-                }
-                for detector in detectors:
-                    scores = sampling.score(
-                        detector,
-                        denoiser,
-                        block.values,
-                        first=block.first,
-                        seed=seed,
-                        chunk=size,
-                        device=device,
-                        **own,
-                    )
-                    scores[[index - block.first for index in block.unread]] = np.nan
-                    partial.columns[detector.name][block.first : stop] = scores
-                task.advance(len(block.values))
-                partial.reached(stop)
-    except KeyboardInterrupt:
-        partial.save()
-        raise
-    except InputError:
-        partial.path.unlink(missing_ok=True)
-        raise
-    skipped = partial.skipped
-    if len(skipped) == n:
-        partial.path.unlink(missing_ok=True)
-        raise InputError(
-            f"data: none of the {n:,} samples of {source.path} can be read (first: {source.ids(0, 1)[0]}: {skipped[0]})"
-        )
+    place = out.with_name(f".{out.name}.jobs")
+    given = {"denoiser": denoiser, "detectors": detectors, "condition": told, "strict": strict}
+    given |= {"source": (source.path, denoiser.shape, column)}
+    job = split("scores", score_block, about, n, size, given=given)
+    done = do(job, place, workers=workers, on=on, device=device, progress=progress)
+    columns = done.tensors()
+    unread = columns.pop("unread").nonzero()[:, 0].tolist()
+    if len(unread) == n:
+        shutil.rmtree(place, ignore_errors=True)
+        raise InputError(f"data: none of the {n:,} samples of {source.path} can be read ({_why(source, unread[0])})")
     listed = out.with_name(f"{out.name}.skipped.csv")
-    if skipped:
+    if unread:
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["id", "reason"])
-        lines.writerows([source.ids(k, k + 1)[0], skipped[k]] for k in sorted(skipped))
+        lines.writerows([source.ids(row, row + 1)[0], _why(source, row)] for row in unread)
         write_text(listed, text.getvalue())
     else:
         listed.unlink(missing_ok=True)  # of an earlier run
-    write_scores(out, source, partial.columns, about | {"skipped": len(skipped)})
-    partial.path.unlink(missing_ok=True)
-    return Scored(n, len(skipped), listed if skipped else None)
+    write_scores(out, source, {name: v.numpy() for name, v in columns.items()}, about | {"skipped": len(unread)})
+    shutil.rmtree(place, ignore_errors=True)
+    return Scored(n, len(unread), listed if unread else None)
+
+
+def _why(source: Source, row: int) -> str:
+    """Why a sample cannot be read."""
+    return next(source.blocks(1, row)).unread.get(row, "it could not be read when it was scored")
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, shape: tuple[int, ...], column: str | None) -> Source:
+    """Kept for the blocks that come next: a folder of a million images takes its time to be listed."""
+    return open_source(path, shape, column=column)
+
+
+def score_block(running: Running) -> None:
+    """The scores of some consecutive samples of a data set, as a job: a column for each detector."""
+    given, config, (first, last) = running.given, running.config, running.config["rows"]
+    source, size = _opened(*given["source"]), config["chunk"]
+    columns = {
+        detector.name: torch.full((last - first,), torch.nan, dtype=torch.float64) for detector in given["detectors"]
+    }
+    unread = torch.zeros(last - first, dtype=torch.bool)
+    notices = 0
+    with running.progress.task("scoring", last - first, 0, "samples") as task:
+        for block in source.blocks(size, first):
+            if block.first >= last:
+                break
+            begin, stop = block.first - first, block.first - first + len(block.values)
+            for index, reason in block.unread.items():
+                name = source.ids(index, index + 1)[0]
+                if given["strict"]:
+                    raise InputError(f"data: {name} of {source.path} cannot be read ({reason})")
+                if notices < TOLD:
+                    running.progress.notice(f"skipped {name}: {reason}")
+                notices += 1
+                unread[index - first] = True
+            own: dict[str, Any] = {
+                name: value[block.first : block.first + len(block.values)] if isinstance(value, Tensor) else value
+                for name, value in given["condition"].items()
+            }
+            for detector in given["detectors"]:
+                scores = sampling.score(
+                    detector,
+                    given["denoiser"],
+                    block.values,
+                    first=block.first,
+                    seed=config["seed"],
+                    chunk=size,
+                    device=running.device,
+                    **own,
+                )
+                columns[detector.name][begin:stop] = torch.from_numpy(scores)
+            task.advance(len(block.values))
+    for column in columns.values():
+        column[unread] = torch.nan
+    running.save({**columns, "unread": unread})
 
 
 def _of_classes(denoiser: Denoiser, told: Mapping[str, Any]) -> dict[str, str]:
@@ -293,39 +320,3 @@ def _of_classes(denoiser: Denoiser, told: Mapping[str, Any]) -> dict[str, str]:
     if "class_labels" in told:
         return {"classes": hashlib.sha256(told["class_labels"].cpu().numpy().tobytes()).hexdigest()[:16]}
     return {"classes": f"the best of {denoiser.classes}"} if denoiser.classes else {}
-
-
-class _Partial:
-    """The scores so far, in a file of their own."""
-
-    def __init__(self, path: Path, names: Sequence[str], n: int, about: Mapping[str, Any]) -> None:
-        self.path, self._about = path, dict(about)
-        self.columns = {name: np.full(n, np.nan) for name in names}
-        self.skipped: dict[int, str] = {}
-        self.done = 0
-        self._saved = time.monotonic()
-        if not path.exists():
-            return
-        tensors, metadata = load_tensors(path)
-        theirs = json.loads(metadata.get("about", "{}"))
-        if differing := [key for key in self._about if theirs.get(key) != self._about[key]]:
-            raise InputError(
-                f"out: {path} holds the scores so far of another run ({', '.join(differing)} differ); remove it or "
-                "choose another file"
-            )
-        for name in names:
-            self.columns[name] = tensors[name].numpy()
-        self.skipped = {int(k): reason for k, reason in json.loads(metadata["skipped"]).items()}
-        self.done = int(metadata["done"])
-
-    def reached(self, done: int) -> None:
-        """Samples 0 .. done - 1 have their scores."""
-        self.done = done
-        if time.monotonic() - self._saved > KEEP_EVERY:
-            self.save()
-
-    def save(self) -> None:
-        tensors = {name: torch.from_numpy(values) for name, values in self.columns.items()}
-        more = {"about": json.dumps(self._about), "skipped": json.dumps(self.skipped), "done": str(self.done)}
-        save_tensors(self.path, tensors, more)
-        self._saved = time.monotonic()

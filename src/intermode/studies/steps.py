@@ -235,7 +235,7 @@ def draw_block(running: Running) -> None:
         denoiser.prepare(
             config["sampler"].timesteps(denoiser.schedule), device=running.device, progress=running.progress
         )
-    draw, _ = drawing(denoiser, config["sampler"], plan, running.given["detectors"], condition)
+    draw = drawing(denoiser, config["sampler"], plan, running.given["detectors"], condition)
     with running.progress.task("sampling", last - first, 0, plan.unit) as task:
         parts = [draw(index, task) for index in plan.chunks[first // plan.chunk :]]
     running.save(joined(parts))
@@ -337,14 +337,14 @@ def labels_of(done: Done) -> ImageLabels:
     return ImageLabels(**{**tensors, "rule": np.array(done.facts["rules"])[tensors["rule"]]})
 
 
-def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: int = 2) -> Job:
+def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: float | None = None) -> Job:
     """The exact off-support mass of a model's samples, and their law.
 
     Args:
         name: of the job.
         sampler: of the reverse chain.
         model: a model job, or the config of a model: then the true score of its target is sampled.
-        cells: of the grid, per standard deviation of a step's noise.
+        cells: of the finer of two grids; see :func:`intermode.off_support`.
     """
     config: Model = model.config if isinstance(model, Job) else model
     what = {"sampler": sampler, "target": config.target, "noise": config.noise, "cells": cells}
@@ -399,7 +399,7 @@ def count_block(running: Running) -> None:
     target, denoiser = config["target"].target, _seen(running, config["view"])
     first, last = config["rows"]
     plan = Plan(last, (1,), config["seed"], config["chunk"], device=running.device)
-    draw, _ = drawing(denoiser, config["sampler"], plan, (), {})
+    draw = drawing(denoiser, config["sampler"], plan, (), {})
     edges = histogram_edges(target)
     counts = np.zeros(len(edges), dtype=np.int64)
     with running.progress.task("sampling", last - first, 0, plan.unit) as task:

@@ -48,7 +48,9 @@ __all__ = [
     "Study",
     "at_least",
     "below",
+    "bench",
     "configured",
+    "differing",
     "load_study",
     "reproduce",
     "run_study",
@@ -244,6 +246,20 @@ def _changed(config: Any, settings: Mapping[str, Any], prefix: str) -> Any:
     return replace(config, **{**plain, **changed})  # at once: settings are checked together
 
 
+def differing(config: Any, default: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings that make one config of another, by dotted names."""
+    found: dict[str, Any] = {}
+    for f in fields(config):
+        here, there = getattr(config, f.name), getattr(default, f.name)
+        if here == there and type(here) is type(there):
+            continue
+        if is_dataclass(here) and type(here) is type(there):
+            found |= differing(here, there, f"{prefix}{f.name}.")
+        else:
+            found[f"{prefix}{f.name}"] = here
+    return found
+
+
 def load_study(name: str) -> Study:
     """A study by its name, or the ``STUDY`` of a Python file.
 
@@ -328,6 +344,20 @@ def reproduce(
 
     write_report(place)
     return metrics
+
+
+@strict
+def bench(
+    tier: str = "quick",
+    out: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    on: str | None = None,
+    progress: Progress | bool | None = None,
+) -> dict[str, Any]:
+    """Compare all detectors on the same samples, where the truth is known: ``reproduce("bench", ...)``."""
+    return reproduce("bench", tier, out, settings=settings, workers=workers, on=on, progress=progress)
 
 
 def _words(study: str | Study, tier: str, settings: Mapping[str, Any]) -> list[str]:
