@@ -188,7 +188,7 @@ def test_the_shipped_one_says_where_it_is_from_and_is_small():
 
 
 def test_it_is_no_diffusion_model():
-    with pytest.raises(InputError, match="is not the config of an intermode model"):
+    with pytest.raises(InputError, match="no model 'lenet-mnist' is shipped"):
         shipped("lenet-mnist", linear(20), "mnist")
     with pytest.raises(InputError, match=r"choose from .*diamond") as refused:
         shipped("none", linear(20), "mnist")

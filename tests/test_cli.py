@@ -1,15 +1,11 @@
 """The command line: bad input is one line and leaves nothing behind; files are what the commands say they are."""
 
-import contextlib
-import errno
 import json
 import os
 import pickle
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -161,26 +157,6 @@ def test_each_command_is_a_function_of_the_same_name():
         assert callable(getattr(intermode, verb)), verb
 
 
-@pytest.mark.parametrize("command", [*cli.COMMANDS, "reproduce gaussian-1d", "reproduce recursion-mnist"])
-def test_help_shows_words_and_no_types_of_python(here, capsys, command):
-    with contextlib.suppress(SystemExit):
-        cli.main([*command.split(), "--help"])
-    said = capsys.readouterr().out
-    assert "usage: intermode" in said
-    for soup in ("{None}", "[STR [", "[INT [", "None", "tuple", "(default: )"):
-        assert soup not in said, soup
-
-
-def test_list_shows_every_experiment_with_figures_and_times(done):
-    from intermode.experiments import EXPERIMENTS
-
-    said = done("list")
-    for name, entry in EXPERIMENTS.items():
-        row = next(row for row in said.splitlines() if f" {name} " in row)
-        assert entry.figures in row
-        assert all(entry.expected[tier] in row for tier in ("smoke", "quick", "paper"))
-
-
 def test_version_and_help_succeed(done, here):
     assert done("--version").startswith("intermode ")
     assert "gaussian-1d" in done("reproduce", "--help")
@@ -192,37 +168,6 @@ def test_version_and_help_succeed(done, here):
 # what is mistyped
 
 
-@pytest.mark.parametrize(
-    ("args", "expected"),
-    [
-        (["trian"], "command: unknown 'trian'; did you mean train? (choose from train, sample, score, filter,"),
-        (["reproduce", "gaussian1d"], "experiment: unknown 'gaussian1d'; did you mean gaussian-1d? (choose from"),
-        (["reproduce", "--tier", "smoke", "gaussian-1d"], "experiment: must come before --tier"),
-        (
-            ["reproduce", "gaussian-1d", "--tier", "quik"],
-            "tier: unknown 'quik'; did you mean quick? (choose from smoke,",
-        ),
-        (["reproduce", "gaussian-1d", "--tier", "smoke", "--tier", "x"], "tier: unknown 'x' (choose from smoke, quick"),
-        (["reproduce", "gaussian-1d", "--tier"], "argument '--tier'"),
-        (["reproduce", "gaussian-1d", "--smaples", "3"], "unrecognized options: --smaples, 3; did you mean --samples?"),
-        (["reproduce", "gaussian-1d", "--samples", "1e6"], "--samples: '1e6' is no whole number; takes INT"),
-        (["reproduce", "gaussian-1d", "--sigma", "x"], "--sigma: could not convert string to float: 'x'; takes FLOAT"),
-        (["reproduce", "gaussian-1d", "--window", "3"], "'--window'. Expected 2 values"),
-        (["reproduce", "gaussian-1d", "--variance", "big"], "'--variance'. Expected one of ('large', 'small')"),
-        (
-            ["reproduce", "gaussian-1d-sweeps", "--mode-sets", "1,x"],
-            "--mode-sets: could not convert string to float: 'x'",
-        ),
-        (["train"], "missing: DATA, --out PATH; see intermode train --help"),
-        (["sample", "model"], "missing: --n INT, --out PATH; see intermode sample --help"),
-        (["list", "x"], "unrecognized options: x"),
-        (["report"], "missing: RUN"),
-    ],
-)
-def test_mistyped_commands_name_what_is_meant(refused, args, expected):
-    assert expected in refused(*args)
-
-
 @pytest.mark.parametrize("columns", ["30", "500"])
 def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
@@ -230,35 +175,6 @@ def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, c
 
 
 # settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("--window 5 3", "window: 5..3 is empty"),
-        ("--window -1 5", "window: -1..5 is empty or starts below 0; need 0 <= low <= high"),
-        ("--window 0 20", "window: 0..20 is not inside 0..19"),
-        ("--timesteps 1", "timesteps: 1 is too few; T must be at least 2"),
-        ("--sigma 0", "sigma: must be > 0"),
-        ("--sigma -0.1", "sigma: must be > 0"),
-        ("--sigma nan", "sigma: nan must be a finite number"),
-        ("--means 1 inf", "means: inf must be a finite number"),
-        ("--means", "means: must be finite numbers"),
-        ("--samples 0", "n: 0 samples asked for; must be at least 1"),
-        ("--samples -5", "n: -5 samples asked for; must be at least 1"),
-        ("--train-size 0", "train_size: 0 must be at least 1"),
-        ("--seed -1", "seed: -1 must be at least 0"),
-        ("--steps 0", "steps: 0 must be at least 1"),
-        ("--batch 0", "batch: 0 must be at least 1"),
-        ("--learning-rate inf", "learning_rate: inf must be a finite number"),
-        ("--beta-end 1", "betas: 0.001 to 1.0 must satisfy 0 < beta_start <= beta_end < 1"),
-        ("--threads 0", "threads: 0 is outside 1..1024"),
-        ("--device tpu", "device: tpu is not available; choose from cpu"),
-        ("--timesteps 1000000000000", "out of memory"),
-    ],
-)
-def test_impossible_settings_name_the_field_and_what_is_allowed(refused, setting, expected):
-    assert f"error: {expected}" in refused("reproduce", "gaussian-1d", *TINY, *setting.split(), "--out", "run")
 
 
 def test_weights_and_widths_of_a_mixture_are_checked():
@@ -350,61 +266,6 @@ def test_models_that_cannot_be_used(refused, model, data, damage, expected):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("--n 0", "n: 0 must be a whole number, at least 1"),
-        ("--n 5 --window 5 3", "window: 5..3 is empty"),
-        ("--n 5 --window 0 20", "window: 0..20 is not inside 0..19"),
-        ("--n 5 --steps 1", "steps: 1 is outside 2..20"),
-        ("--n 5 --steps 5 --window 1 3", "window: 1..3 holds 0 of the 5 visited timesteps"),
-        ("--n 5 --sampler ddim --eta 2", "eta: 2.0 is outside 0..1"),
-        ("--n 5 --chunk 0", "chunk: 0 must be a whole number, at least 1"),
-        ("--n 5 --seed -1", "seed: -1 must be a whole number, at least 0"),
-        ("--n 5 --threads 0", "threads: 0 must be at least 1"),
-        ("--n 5 --device tpu", "device: tpu is not available; choose from cpu"),
-        ("--n 5 --detectors lod", "detector: unknown 'lod'; did you mean lid? (choose from hal, "),
-        ("--n 5 --detectors hal hal", "detectors: the names hal, hal repeat; give each its own"),
-        (
-            "--n 5 --detectors random --window 0 5",
-            "window: is of no use to random; only detectors that look",
-        ),
-        ("--n 5 --detectors knn", "knn: must be fitted on training data first; give some as fit"),
-        ("--n 5 --by hal", "by: is of use only with keep"),
-        ("--n 5 --keep-below 1 --by lod", "by: no detector 'lod' to keep samples by; choose from hal"),
-    ],
-)
-def test_sampling_settings(refused, model, setting, expected):
-    assert f"error: {expected}" in refused("sample", model, "--out", "samples", *setting.split())
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("--detectors hal-renoise --window 0 20", "window: 0..20 is not inside 0..19"),
-        ("--detectors hal-renoise --window 3 1", "window: 3..1 is empty"),
-        ("--detectors hal-renoise --count 1", "count: 1 is outside 2..16"),
-        ("--detectors random --window 0 5", "window: is of no use to random; only detectors that look"),
-        ("--count 5", "count: timesteps are spread over a window; give window too"),
-        ("--window 3", "window: 3 is neither two timesteps, LOW HIGH, nor snr:LOW,HIGH"),
-        ("--window snr:1", "window: snr:1 is neither two timesteps"),
-        ("--window 1 x", "window: 1 x is neither two timesteps"),
-        ("--window snr:2,1", "window: a signal-to-noise ratio of 2 to 1; need 0 <= low < high"),
-        ("--detectors nowhere:Mine", "detector: nowhere:Mine: cannot import nowhere"),
-        ("--labels labels.npy", "class_labels: 0..1; the model has 0 classes"),
-        ("--labels words.csv", "labels: words.csv must hold whole numbers, the classes from 0"),
-        ("--labels none.npy", "labels: none.npy not found"),
-        ("--seed -1", "seed: -1 must be at least 0"),
-        ("--out s.txt", "out: s.txt must be a file that ends in .parquet, .csv or .npy"),
-        ("--out data.npy", "out: data.npy is the data itself"),
-    ],
-)
-def test_scoring_settings(refused, model, data, setting, expected):
-    out = [] if "--out" in setting else ["--out", "s.npy"]
-    Path("words.csv").write_text("cat\n" * 300)
-    assert f"error: {expected}" in refused("score", model, "data.npy", *out, *setting.split())
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
         ("", "threshold: give exactly one of kept, reference and labels (got 0)"),
         ("--kept 0.5 --labels labels.npy", "threshold: give exactly one of kept, reference and labels (got 2)"),
         ("--kept 98", "kept: 98.0 must lie strictly between 0 and 1"),
@@ -434,38 +295,6 @@ def test_an_array_without_scores_needs_them(refused, data):
 # output folders
 
 
-def test_a_folder_of_another_run_is_refused_and_says_how_it_differs(refused, here):
-    args = ["reproduce", "gaussian-1d", *TINY, "--out", "run"]
-    Path("run").mkdir()
-    from intermode.experiments.gaussian_1d import TIERS
-    from intermode.run import Run
-
-    Run(Path("run"), "gaussian-1d", "smoke", TIERS["smoke"])
-    said = refused(*args)
-    assert "out: run holds a run of another config" in said
-    assert "timesteps is 300 there and 20 here" in said
-    assert "sigma" not in said
-    said = refused("reproduce", "score-field", "--tier", "smoke", "--out", "run")
-    assert "out: run holds a run of experiment gaussian-1d, not score-field" in said
-
-
-@pytest.mark.parametrize(
-    ("out", "expected"),
-    [
-        ("file", "out: file is a file; choose a folder"),
-        ("file/run", "file/run: Not a directory"),
-        ("full", "out: full is not empty and holds no run"),
-        (".", "out: . is not empty and holds no run"),
-        ("/proc/none/run", "No such file or directory"),
-    ],
-)
-def test_an_output_path_that_cannot_be_used(refused, out, expected):
-    Path("file").touch()
-    Path("full").mkdir()
-    Path("full/note.txt").touch()
-    assert expected in refused("reproduce", "gaussian-1d", *TINY, "--out", out)
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_folder_without_permission(refused):
     Path("locked").mkdir()
@@ -490,13 +319,6 @@ def test_a_folder_with_other_things_in_it_stays_as_it_is(refused, model, data, c
     assert "out: mine is not an empty folder" in refused(command, *args, "--out", "mine")
 
 
-def test_samples_of_another_model_are_not_given_out(done, refused, model, network):
-    done("sample", model, "--n", "5", "--out", "samples")
-    save_model(model, NetworkDenoiser(network(seed=4), linear(20)), {"seed": 4})
-    assert "holds another run's samples (model:" in refused("sample", model, "--n", "5", "--out", "samples")
-    assert "(n: 5 there, 6 asked for)" in refused("sample", model, "--n", "6", "--out", "samples")
-
-
 @pytest.mark.parametrize("content", [None, "[", "{}", "[1]", '{"experiment": "x"}'])
 def test_a_report_needs_a_finished_run(refused, content):
     if content:
@@ -506,29 +328,6 @@ def test_a_report_needs_a_finished_run(refused, content):
 
 
 # a full disk
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["train", "data.npy", "--out", "new", *TRAIN],
-        ["sample", "model", "--n", "5", "--out", "new"],
-        ["score", "model", "data.npy", "--out", "new.npy"],
-        ["filter", "data.npy", "--scores", "scores.npy", "--kept", "0.5", "--out", "new"],
-    ],
-)
-def test_a_full_disk_says_so_and_leaves_no_half_file(here, model, data, monkeypatch, capsys, done, args):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    before = tree(here)
-    with monkeypatch.context() as patched:
-        patched.setattr("intermode.files.os.fsync", full)
-        assert cli.main(args) == 2
-    said = capsys.readouterr().err
-    assert said == "error: No space left on device; free some space and run the same command again\n"
-    assert {k: v for k, v in tree(here).items() if v is not None} == {k: v for k, v in before.items() if v is not None}
-    done(*args)  # with space again, the same command goes through
 
 
 def test_a_file_system_that_takes_no_more_bytes(here, data):
@@ -548,44 +347,6 @@ def test_a_file_system_that_takes_no_more_bytes(here, data):
 
 
 # an interrupt
-
-
-def test_an_interrupt_leaves_a_run_that_goes_on_to_the_same_result(here, capsys, done):
-    # a checkpoint is written after 1000 steps
-    args = ["reproduce", "gaussian-1d", *TINY, "--steps", "2000", "--batch", "10", "--width", "8", "--out", "my run"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "intermode.cli", *args],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-        # tests in the background of a script inherit that interrupts are ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    checkpoint = Path("my run/model/checkpoint.safetensors")
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    last = said.splitlines()[-1]
-    assert last.startswith("interrupted; ")
-    assert last.endswith("go on with: intermode " + " ".join(args[:-1]) + " 'my run'")
-    assert "Traceback" not in said
-    assert checkpoint.exists()
-    assert not Path("my run/metrics.json").exists()
-    assert json.loads(Path("my run/wall.json").read_text()) > 0
-
-    assert cli.main(args) == 0
-    assert "training goes on after step" in capsys.readouterr().err
-    done(*args[:-1], "unbroken")
-    broken, unbroken = (json.loads(Path(run, "metrics.json").read_text()) for run in ("my run", "unbroken"))
-    for run in (broken, unbroken):
-        for name in ("train_s", "sample_s"):
-            assert run["values"].pop(name) > 0
-    assert broken["values"] == unbroken["values"]
-    assert broken["claims"] == unbroken["claims"]
 
 
 # from data to kept samples
@@ -770,14 +531,6 @@ def test_images_train_a_model_that_samples_them(done, here):
     for name, shape in (("model", (3, 3, 8, 8)), ("grey", (3, 1, 8, 8))):
         done("sample", name, "-n", "3", "--out", f"from {name}", "--window", "0", "4")
         assert load_tensors(Path(f"from {name}/samples.safetensors"))[0]["samples"].shape == shape
-
-
-def test_the_mass_of_a_model_off_the_support(done, here):
-    said = done("off-support", "gaussian-1d", "line", "--sampler", "ddim", "--steps", "20")
-    name, value, sign, error = said.replace("off the support: ", "off: ").split()
-    assert (name, sign) == ("off:", "±")
-    assert 0 < float(value) < 1
-    assert float(error) < float(value)
 
 
 @pytest.mark.parametrize(

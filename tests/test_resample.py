@@ -2,7 +2,6 @@
 
 import json
 import math
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,9 @@ from intermode.errors import InputError
 from intermode.files import load_tensors
 from intermode.models import save_model
 from intermode.progress import Silent
-from intermode.ranks import Ranks
-from intermode.resample import acceptance, generate_kept
+from intermode.resample import acceptance, draw_kept
 from intermode.samplers import DDIM, Ancestral
-from intermode.sampling import Plan, generate
+from intermode.sampling import Drawing, Plan, generate
 from intermode.thresholds import Threshold
 
 SAMPLER = DDIM(0.0, steps=3)
@@ -67,9 +65,10 @@ def below(rate):
     return Threshold(rate, "test")
 
 
-def kept(denoiser, rate, n, *, chunk=16, budget=BUDGET, **more):
+def kept(denoiser, rate, n, *, chunk=16, budget=BUDGET, detectors=None, by="uniform", **condition):
     plan = Plan(budget, (2,), seed=5, chunk=chunk)
-    return generate_kept(denoiser, SAMPLER, plan, [Uniform()], below(rate), n, **more)
+    drawing = Drawing(denoiser, SAMPLER, plan, detectors or [Uniform()], condition, {}, 1, None, Silent())
+    return draw_kept(drawing, below(rate), n, by)
 
 
 def assert_equal(a, b):
@@ -103,11 +102,11 @@ def test_the_first_n_that_pass_are_kept(denoiser, rate, n, chunk):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_neither_chunks_nor_ranks_change_which_are_kept(denoiser, rate):
-    """With more ranks more chunks are in flight, and some are drawn for nothing."""
+def test_chunks_do_not_change_which_are_kept(denoiser, rate):
+    """With larger ones more is drawn for nothing."""
     reference = kept(denoiser, rate, 50)
-    for chunk, count in ((16, 3), (16, 8), (7, 1), (64, 2)):
-        assert_equal(kept(denoiser, rate, 50, chunk=chunk, ranks=Ranks(0, count)), reference)
+    for chunk in (7, 16, 64):
+        assert_equal(kept(denoiser, rate, 50, chunk=chunk), reference)
 
 
 @pytest.mark.parametrize(("rate", "n"), [(0.1, 100), (0.5, 300), (0.95, 1000)])
@@ -128,15 +127,14 @@ def test_the_whole_budget_may_be_used(denoiser):
 
 def test_the_named_detector_decides(denoiser):
     """Another's scores are only carried along."""
-    plan = Plan(BUDGET, (2,), seed=5, chunk=16)
     detectors = [Hal(0, 39), Uniform()]
-    made = generate_kept(denoiser, SAMPLER, plan, detectors, below(0.3), 20, by="uniform")
+    made = kept(denoiser, 0.3, 20, detectors=detectors)
     assert np.array_equal(made.index, kept(denoiser, 0.3, 20).index)
     assert (made.scores["uniform"] <= 0.3).all()
     assert made.scores["hal"].shape == (20,)
     for by in (None, "nobody"):
         with pytest.raises(InputError, match=r"by: no detector .*; choose from hal, uniform"):
-            generate_kept(denoiser, SAMPLER, plan, detectors, below(0.3), 20, by=by)
+            kept(denoiser, 0.3, 20, detectors=detectors, by=by)
 
 
 def test_each_draw_has_its_own_condition(denoiser):
@@ -181,26 +179,16 @@ def test_the_reported_rate_is_that_of_the_draws(denoiser):
 
 
 def test_a_hopeless_rate_is_given_up_early(denoiser):
-    """None passes: after N draws the rate is at most 1 - 1e-6^(1/N). That suffices after 192, and not after 208."""
+    """None passes: after N draws the rate is at most 1 - 1e-6^(1/N), which suffices after 128 and not after 512."""
     with pytest.raises(InputError) as refused:
         kept(denoiser, -1.0, 120)
     assert str(refused.value) == (
-        "keep: 0 of 208 draws have a score of at most -1; at a rate of at most 0.0643, 120 will not be found in 2,000 "
+        "keep: 0 of 512 draws have a score of at most -1; at a rate of at most 0.0266, 120 will not be found in 2,000 "
         "draws; raise the threshold or the number of draws"
     )
-    left = [(1 - 1e-6 ** (1 / drawn)) * (2000 - drawn) for drawn in (192, 208)]
+    left = [(1 - 1e-6 ** (1 / drawn)) * (2000 - drawn) for drawn in (128, 512)]
     assert left[0] > 120 > left[1]
-    assert denoiser.chunks <= 4 * 13  # a round makes the draws at most four times as many
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 16])
-def test_giving_up_does_not_depend_on_the_ranks(denoiser, count):
-    said = []
-    for ranks in (Ranks(), Ranks(0, count)):
-        with pytest.raises(InputError) as refused:
-            kept(denoiser, 0.02, 120, ranks=ranks)
-        said.append(str(refused.value))
-    assert said[0] == said[1]
+    assert denoiser.chunks == 32
 
 
 def test_a_rate_that_suffices_is_never_given_up(schedule):
@@ -208,7 +196,8 @@ def test_a_rate_that_suffices_is_never_given_up(schedule):
     exact distribution of how many pass, with a chance of 5e-8."""
     for seed in range(20):
         plan = Plan(400, (1,), seed=seed, chunk=10)
-        made = generate_kept(Shift(schedule), SAMPLER, plan, [Uniform()], below(0.3), 40)
+        drawing = Drawing(Shift(schedule), SAMPLER, plan, [Uniform()], {}, {}, 1, None, Silent())
+        made = draw_kept(drawing, below(0.3), 40, "uniform")
         assert len(made.x) == 40
 
 
@@ -217,80 +206,6 @@ def test_impossible_numbers_are_refused(denoiser, n):
     with pytest.raises(InputError, match=f"n: {n} cannot be kept of at most 2000 draws"):
         kept(denoiser, 0.5, n)
     assert denoiser.chunks == 0
-
-
-# folders
-
-
-class Stop(Silent):
-    """Stops as on ctrl-C after so many samples."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def task(self, *args, **kwargs):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def advance(self, amount):
-        self.left -= amount
-        if self.left <= 0:
-            raise KeyboardInterrupt
-
-
-def test_a_stopped_run_goes_on(schedule, tmp_path):
-    reference = kept(Shift(schedule), 0.3, 100)
-    first = Shift(schedule)
-    with pytest.raises(KeyboardInterrupt):
-        kept(first, 0.3, 100, folder=tmp_path, progress=Stop(160))
-    assert first.chunks == 10  # the tenth is not written any more
-    second = Shift(schedule)
-    assert_equal(kept(second, 0.3, 100, folder=tmp_path), reference)
-    whole = Shift(schedule)
-    kept(whole, 0.3, 100)
-    assert second.chunks == whole.chunks - 9
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.safetensors", "sampling.json"]
-    third = Shift(schedule)
-    assert_equal(kept(third, 0.3, 100, folder=tmp_path), reference)
-    assert third.chunks == 0
-
-
-def test_many_share_the_drawing(schedule, tmp_path):
-    reference = kept(Shift(schedule), 0.2, 150)
-    denoisers = [Shift(schedule) for _ in range(4)]
-    made = [None] * 4
-
-    def work(rank):
-        made[rank] = kept(denoisers[rank], 0.2, 150, folder=tmp_path, ranks=Ranks(rank, 4))
-
-    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for own in made:
-        assert_equal(own, reference)
-    assert sum(d.chunks for d in denoisers) <= 1.34 * reference.drawn / 16 + 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.safetensors", "sampling.json"]
-
-
-def test_a_folder_holds_the_kept_alone_and_is_refused_to_others(denoiser, tmp_path):
-    made = kept(denoiser, 0.3, 20, folder=tmp_path)
-    tensors, _ = load_tensors(tmp_path / "samples.safetensors")
-    assert {name: len(value) for name, value in tensors.items()} == dict.fromkeys(
-        ("samples", "diverged", "score.uniform", "index"), 20
-    )
-    assert np.array_equal(tensors["index"].numpy(), made.index)
-    for rate, n in ((0.4, 20), (0.3, 21)):
-        with pytest.raises(InputError, match=r"holds another run's samples \(keep:"):
-            kept(denoiser, rate, n, folder=tmp_path)
-    with pytest.raises(InputError, match="keep"):
-        generate(denoiser, SAMPLER, Plan(BUDGET, (2,), seed=5, chunk=16), [Uniform()], folder=tmp_path)
 
 
 # the command line
@@ -331,7 +246,7 @@ def test_sample_until_n_are_kept(sample):
         assert said.endswith(f"the first that passed of {drawn} drawn: {acceptance(30, drawn)}\n")
         tensors, _ = load_tensors(Path(out) / "samples.safetensors")
         assert torch.equal(tensors["samples"], everything["samples"][passing])
-        assert json.loads((Path(out) / "sampling.json").read_text())["n"] == 3000
+        assert json.loads((Path(out) / "sampling.json").read_text())["draws"] == 3000
     status, said = sample("--n", 30, "--keep-below", "threshold.json", "--by", "lid", "--out", "none")
     assert (status, said) == (2, "error: by: the threshold is one of hal, not of lid\n")
     status, said = sample("--n", 30, "--keep-below", 1e-30, "--draws", 400, "--out", "none")
@@ -368,6 +283,6 @@ def test_ancestral_samples_are_kept_by_hal(schedule, network):
     sampler = Ancestral("large", steps=12)
     everything = generate(denoiser, sampler, plan, [Hal(0, 15)])
     threshold = Threshold(float(np.median(everything.scores["hal"])), "test")
-    made = generate_kept(denoiser, sampler, plan, [Hal(0, 15)], threshold, 60, ranks=Ranks(1, 3))
+    made = draw_kept(Drawing(denoiser, sampler, plan, [Hal(0, 15)], {}, {}, 1, None, Silent()), threshold, 60, "hal")
     assert np.array_equal(made.index, np.flatnonzero(threshold.keep(everything.scores["hal"]))[:60])
     assert torch.equal(made.x, everything.x[made.index])

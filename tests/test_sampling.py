@@ -1,9 +1,5 @@
 """Generation: the same samples however they are cut, ordered, interrupted and resumed."""
 
-import json
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -178,160 +174,6 @@ def test_progress_counts_the_samples_asked_for(denoiser):
 
 # folders
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-import torch
-import intermode.files
-from intermode.denoisers import NetworkDenoiser
-from intermode.detect.hal import Hal
-from intermode.sampling import Plan, generate
-from intermode.networks import build
-from intermode.samplers import Ancestral
-from intermode.schedules import linear
-
-torch.set_num_threads(1)
-folder, where = Path(sys.argv[1]), sys.argv[2]
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class Mortal(NetworkDenoiser):
-    calls = 0
-    def __call__(self, x_t, t, **condition):
-        self.calls += 1
-        if where == "sampling" and self.calls == 3 * 12 + 6:  # in the middle of the fourth chunk
-            die()
-        return super().__call__(x_t, t, **condition)
-
-if where == "writing":  # the fourth chunk is written but not yet renamed into its place
-    count, fsync = 0, os.fsync
-    def fatal(handle):
-        global count
-        count += 1
-        if count == 1 + 4:
-            die()
-        fsync(handle)
-    os.fsync = fatal
-network = build({"kind": "mlp", "dimensions": 1, "width": 16, "blocks": 2}, 3)
-denoiser = Mortal(network, linear(40, 0.001, 0.4))
-generate(denoiser, Ancestral("large", steps=12), Plan(150, (1,), seed=4, chunk=32), [Hal(0, 15)], folder=folder)
-"""
-
-
-@pytest.mark.parametrize("where", ["sampling", "writing"])
-def test_a_killed_run_goes_on_bit_for_bit(denoiser, tmp_path, where):
-    plan = Plan(150, (1,), seed=4, chunk=32)
-    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), where], capture_output=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
-    finished = [path for path in (tmp_path / "chunks").iterdir() if not path.name.startswith(".")]
-    assert len(finished) == 3
-    watcher = Watcher()
-    resumed = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path, progress=watcher)
-    assert watcher.tasks == [{"total": 150, "done": 96, "advanced": 54}]
-    assert_equal(resumed, generate(denoiser, SAMPLER, plan, [hal()]))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.safetensors", "sampling.json"]
-
-
-def interrupted(denoiser, plan, folder, chunks, **kwargs):
-    """Runs until ``chunks`` chunks are done, then stops as on ctrl-C."""
-
-    class Stop(Watcher):
-        def advance(self, amount):
-            super().advance(amount)
-            if self.tasks[-1]["advanced"] >= chunks * plan.chunk:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        generate(denoiser, SAMPLER, plan, [hal()], folder=folder, progress=Stop(), **kwargs)
-
-
-def test_chunks_can_be_finished_in_any_order(denoiser, tmp_path):
-    """With the first chunks missing, the resumed run draws them last."""
-    plan = Plan(100, (1,), seed=4, chunk=32)
-    interrupted(denoiser, plan, tmp_path, 2)
-    (tmp_path / "chunks" / "000000.safetensors").unlink()
-    assert_equal(
-        generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path), generate(denoiser, SAMPLER, plan, [hal()])
-    )
-
-
-def test_a_finished_folder_is_read_and_not_sampled_again(denoiser, tmp_path):
-    plan = Plan(100, (1,), seed=4, chunk=32)
-    first = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path)
-    watcher = Watcher()
-    again = generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path, progress=watcher)
-    assert_equal(again, first)
-    assert again.seconds == first.seconds > 0
-    assert watcher.tasks == []
-
-
-@pytest.mark.parametrize(
-    ("n", "seed", "chunk", "settings", "named"),
-    [
-        (101, 4, 32, {}, r"\(n: 100 there, 101 asked for\)"),
-        (100, 5, 32, {}, r"\(seed: 4 there, 5 asked for\)"),
-        (100, 4, 16, {}, r"\(chunk: 32 there, 16 asked for\)"),
-        (100, 4, 32, {"model": "b"}, r"\(model: a there, b asked for\)"),
-    ],
-)
-def test_another_runs_folder_is_refused_and_says_why(denoiser, tmp_path, n, seed, chunk, settings, named):
-    interrupted(denoiser, Plan(100, (1,), seed=4, chunk=32), tmp_path, 1, settings={"model": "a"})
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=named):
-        generate(
-            denoiser,
-            SAMPLER,
-            Plan(n, (1,), seed=seed, chunk=chunk),
-            [hal()],
-            folder=tmp_path,
-            settings={"model": "a", **settings},
-        )
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_folder_of_another_limit_is_refused(schedule, tmp_path):
-    """What counted as diverged is stored with the samples."""
-    generate(Runaway(schedule), SAMPLER, Plan(10, (2,), chunk=10), folder=tmp_path)
-    with pytest.raises(InputError, match="limit"):
-        generate(Runaway(schedule), SAMPLER, Plan(10, (2,), chunk=10, limit=10.0), folder=tmp_path)
-
-
-@pytest.mark.parametrize("finished", [False, True])
-def test_a_folder_with_other_detectors_is_refused(denoiser, tmp_path, finished):
-    """Its samples have no score from this run's detector, and cannot get one any more."""
-    plan = Plan(100, (1,), seed=4, chunk=32)
-    if finished:
-        generate(denoiser, SAMPLER, plan, [hal()], folder=tmp_path)
-    else:
-        interrupted(denoiser, plan, tmp_path, 1)
-    with pytest.raises(InputError):
-        generate(denoiser, SAMPLER, plan, [Hal(0, 20)], folder=tmp_path)
-    with pytest.raises(InputError):
-        generate(denoiser, SAMPLER, plan, folder=tmp_path)
-
-
-def test_settings_that_json_changes_are_still_the_same_settings(denoiser, tmp_path):
-    """A tuple comes back from JSON as a list."""
-    plan = Plan(10, (1,), chunk=10)
-    settings = {"means": (1.0, 2.0), "steps": {1: 2}}
-    first = generate(denoiser, SAMPLER, plan, folder=tmp_path, settings=settings)
-    assert_equal(generate(denoiser, SAMPLER, plan, folder=tmp_path, settings=settings), first)
-
-
-def test_settings_cannot_hide_the_plan(denoiser, tmp_path):
-    """A setting named like a field of the plan must not take its place in the record."""
-    generate(denoiser, SAMPLER, Plan(10, (1,), seed=1, chunk=10), folder=tmp_path, settings={"seed": 0})
-    with pytest.raises(InputError, match="seed"):
-        generate(denoiser, SAMPLER, Plan(10, (1,), seed=2, chunk=10), folder=tmp_path, settings={"seed": 0})
-
-
-def test_what_a_folder_records_is_readable(denoiser, tmp_path):
-    generate(denoiser, SAMPLER, Plan(10, (1,), seed=1, chunk=10), folder=tmp_path, settings={"model": "a"})
-    record = json.dumps(json.loads((tmp_path / "sampling.json").read_text()))
-    assert '"seed": 1' in record
-    assert '"model": "a"' in record
-
 
 # what is refused
 
@@ -366,10 +208,9 @@ def test_detectors_of_finished_samples_score_them_as_they_are_drawn(denoiser, n)
     assert np.array_equal(alone.scores["hal"], drawn.scores["hal"])
 
 
-def test_detectors_of_finished_samples_are_checked_before_sampling(denoiser, tmp_path):
+def test_detectors_of_finished_samples_are_checked_before_sampling(denoiser):
     with pytest.raises(InputError, match="must be fitted"):
-        generate(denoiser, SAMPLER, Plan(10, (1,)), [KNN()], folder=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        generate(denoiser, SAMPLER, Plan(10, (1,)), [KNN()])
 
 
 def test_two_detectors_of_one_name_are_refused(denoiser):
@@ -558,7 +399,7 @@ def test_another_models_folder_is_refused_and_one_of_other_things(denoiser, sche
     settings = {"sampler": SAMPLER, "detectors": hal(), "out": tmp_path / "out"}
     intermode.sample(denoiser, 5, **settings)
     for other in (NetworkDenoiser(network(seed=4), schedule), NetworkDenoiser(network(), linear(40, 0.001, 0.3))):
-        with pytest.raises(InputError, match=r"holds another run's samples \(model: "):
+        with pytest.raises(InputError, match=r"holds other samples \(model: "):
             intermode.sample(other, 5, **settings)
     with pytest.raises(InputError, match="is not an empty folder"):
         intermode.sample(denoiser, 5, out=tmp_path)

@@ -350,6 +350,8 @@ def sample(
         fit_detectors(found, denoiser, seen, seed)
         settings["fit"] = digest(seen)
     most = n if keep is None else as_whole("draws", 100 * n if draws is None else draws, 1)
+    if most < n:
+        raise InputError(f"n: {n} cannot be kept of at most {most} draws; need 1..{most}")
     told = as_condition(condition, most, denoiser)
     if denoiser.classes != 0 and "class_labels" not in told:
         raise InputError("condition: the model is told a class; give condition={'class_labels': (n,) classes, or one}")
