@@ -39,8 +39,8 @@ from intermode.thresholds import Threshold
 __all__ = ["STUDY", "Config", "segments"]
 
 REACH = 5.5
-"""The grids of table and density end there. N(0, I) leaves 4e-8 outside; at 4.5 it would be 7e-6 in each of the
-many noisy steps, 0.4 % in all. The outermost modes lie at 2."""
+"""The table ends there. N(0, I) leaves 4e-8 outside; at 4.5 it would be 7e-6 in each of the many noisy steps, 0.4 % in
+all. The outermost modes lie at 2."""
 PAPER_REMOVED = 0.96
 """Share of the hallucinations that the paper removes when it keeps 95 % of the in-support samples (section 5.2)."""
 PAPER_WINDOWS = (8, 19)
@@ -124,11 +124,12 @@ def train_watched(running: Running) -> dict[str, Any]:
     """Train, with a row (step, mass) in ``curve.json`` for each look."""
     model: WatchedModel = running.config
     curve, target = running.folder / "model" / "curve.json", model.target.target
+    grid = Grid.around(target, cells=1.25, negligible=1e-9)  # a coarse one, good to a thousandth
 
     def watch(step: int, denoiser: NetworkDenoiser) -> None:
         rows = read_json(curve) if curve.exists() else []
         if step not in [row[0] for row in rows]:
-            write_json(curve, [*rows, [step, mass_on_grid(denoiser, target, Grid(2, -REACH, REACH)).value]])
+            write_json(curve, [*rows, [step, mass_on_grid(denoiser, target, grid).value]])
 
     return train_model(running, watch, model.watch_every)
 
