@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intermode.detect.registry import DEFAULT
+from intermode.detect.registry import DEFAULTS
 from intermode.experiments import EXPERIMENTS
 from intermode.files import read_json, write_text
 from intermode.reports import interval, leaderboard
@@ -104,7 +104,7 @@ def details(metrics: dict[str, Any]) -> str:
         source = f"{row['target']}-{row['model']}"
         if (source, row["detector"]) in scored:
             best.setdefault(source, row["detector"])
-    always = {DEFAULT, "hal-renoise"}
+    always = {DEFAULTS["finished"], "hal-renoise"}
     for found in (c for c in conformal if c["detector"] in always | {best[c["source"]]}):
         shown = [
             f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -10,7 +10,7 @@ from intermode.errors import InputError
 from intermode.guidance import GuidedDenoiser
 from intermode.networks import build
 from intermode.samplers import Ancestral
-from intermode.sampling import Plan, generate, replay, score
+from intermode.sampling import Plan, generate, replay, sample, score
 from intermode.schedules import cosine
 from intermode.training import TrainConfig, fit
 
@@ -76,7 +76,7 @@ def test_guidance_that_cannot_be(denoiser):
 class Shift(Denoiser):
     """Its x0_hat is the condition of each sample."""
 
-    schedule = cosine(20)
+    schedule, shape = cosine(20), (2,)
 
     def __call__(self, x_t, t, **condition):
         return condition["place"].to(x_t.dtype).expand(x_t.shape)
@@ -106,16 +106,16 @@ def test_every_sample_has_its_own_condition_whatever_the_chunk(chunk):
 def test_a_condition_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
     folder = tmp_path / "samples"
     for place in (torch.zeros(9, 1), torch.tensor(1.0)):
-        with pytest.raises(InputError, match="place"):
-            generate(Shift(), Ancestral("small"), Plan(10, (2,)), folder=folder, place=place)
+        with pytest.raises(InputError, match=r"place: shape .* does not fit 10 samples"):
+            sample(Shift(), 10, detectors=(), out=folder, condition={"place": place})
     assert not folder.exists()
 
 
 def test_a_folder_of_other_conditions_is_refused(tmp_path):
-    plan = Plan(4, (2,), chunk=2)
-    generate(Shift(), Ancestral("small"), plan, folder=tmp_path, place=torch.zeros(4, 1))
-    with pytest.raises(InputError, match="another run"):
-        generate(Shift(), Ancestral("small"), plan, folder=tmp_path, place=torch.ones(4, 1))
+    settings = {"sampler": Ancestral("small"), "detectors": (), "chunk": 2, "out": tmp_path / "samples"}
+    sample(Shift(), 4, condition={"place": torch.zeros(4, 1)}, **settings)
+    with pytest.raises(InputError, match=r"holds other samples \(condition: "):
+        sample(Shift(), 4, condition={"place": torch.ones(4, 1)}, **settings)
 
 
 def test_training_tells_the_label_and_drops_its_share():

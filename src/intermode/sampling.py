@@ -23,7 +23,6 @@ from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
 from intermode.engines import do
 from intermode.errors import InputError
-from intermode.files import load_tensors, save_tensors
 from intermode.jobs import Running, digest
 from intermode.models import as_denoiser
 from intermode.noise import NoiseStream
@@ -50,7 +49,6 @@ __all__ = [
     "score",
     "scores_of",
     "summary",
-    "tally",
 ]
 
 
@@ -213,36 +211,6 @@ def predictions(
                 for row in here:
                     found[row].append(step.x0_hat[row - chunk * plan.chunk].cpu().numpy())
     return np.array(timesteps), np.stack([np.stack(found[row]) for row in rows], axis=1)
-
-
-def tally(
-    denoiser: Denoiser,
-    sampler: Sampler,
-    plan: Plan,
-    measure: Callable[[Tensor], np.ndarray],
-    *,
-    file: Path | None = None,
-    progress: Progress | None = None,
-    **condition: Any,
-) -> np.ndarray:
-    """The sum of ``measure`` over all samples, which are not kept: for counts over 1e8 samples and more.
-
-    Args:
-        measure: (B, *shape) samples to int64 counts of a fixed shape.
-        file: where the sum so far is kept every half minute, so that a killed run goes on.
-    """
-    total, begin = np.zeros((), dtype=np.int64), 0
-    if file and file.exists():
-        tensors, metadata = load_tensors(file)
-        total, begin = tensors["total"].numpy(), int(metadata["chunks"])
-    with (progress or Silent()).task("sampling", plan.n, min(begin * plan.chunk, plan.n), "samples") as task:
-        saved = time.monotonic()
-        for index in plan.chunks[begin:]:
-            total = total + measure(_chunk(denoiser, sampler, plan, index, (), condition, task)["samples"])
-            if file and (time.monotonic() - saved > 30 or index == plan.chunks[-1]):
-                save_tensors(file, {"total": torch.from_numpy(np.asarray(total))}, {"chunks": str(index + 1)})
-                saved = time.monotonic()
-    return total
 
 
 def as_condition(condition: Mapping[str, Any] | None, n: int, denoiser: Denoiser) -> dict[str, Any]:

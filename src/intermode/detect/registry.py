@@ -59,7 +59,6 @@ DEFAULTS: Mapping[Where, str] = {"sample": "hal", "chain": "hal", "finished": "l
 """What is taken where no detector is asked for. While samples are made: the paper's, which costs nothing. Of finished
 samples: the best mean rank of the leaderboard (``results/bench``), though not told apart from most others by so few
 models, and it needs no training data."""
-DEFAULT = DEFAULTS["finished"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 from intermode import plots
 from intermode.detect import watches
 from intermode.detect.hal import Hal
-from intermode.detect.registry import DEFAULT, DETECTORS, Setting, resolve
+from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, resolve
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, ratio_over_seeds, share
 from intermode.jobs import Job
@@ -322,7 +322,7 @@ def kept_share(cut: Threshold, n: int, scores: np.ndarray) -> Estimate:
 def promises(source: Source, rows: Sequence[Row], found: Sequence[Row]) -> dict[str, Estimate]:
     """What the default detector's thresholds keep, or where that was not run the best's, as measures."""
     names = [r["detector"] for r in rows_of(rows, source) if r["detector"] not in (COMBINED, "hal")]
-    chosen = DEFAULT if DEFAULT in names else next(iter(names), None)
+    chosen = DEFAULTS["finished"] if DEFAULTS["finished"] in names else next(iter(names), None)
     return {
         f"{part}_{row['alpha']:g}": Estimate(*row[part], method="Wilson, of both samples")
         for row in found
@@ -371,7 +371,7 @@ def claims(config: Config) -> list[Claim]:
         found.append(here("cost", "best_relative_time", below(CHEAP), words))
         words = "two cheap scores together beat the best single one (AUROC less its, from the ends of both, at least 0)"
         found.append(here("combined", "auroc_of_two_over_one", at_least(0), words))
-    chosen = DEFAULT if DEFAULT in config.names else "the best detector"
+    chosen = DEFAULTS["finished"] if DEFAULTS["finished"] in config.names else "the best detector"
     for name, alpha, part in itertools.product(config.targets, ALPHAS, PARTS):
         least = 1 - MARGIN * alpha
         loses = f"a conformal threshold on {chosen} that may lose {alpha:.0%} of {PARTS[part]}"
