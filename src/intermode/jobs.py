@@ -418,7 +418,8 @@ def run_jobs(
                 task.advance(1)
                 if error is not None:
                     failed[name] = error
-                    progress.notice(f"{needed[name].name} failed: {error}")
+                    if len(wanted) > 1:  # the others go on meanwhile; who asked for one is told when all is over
+                        progress.notice(f"{needed[name].name} failed: {error}")
                 else:
                     _clear(needed[name], store, unread, failed)
         return failed

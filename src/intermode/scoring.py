@@ -240,7 +240,12 @@ def score_source(
     given = {"denoiser": denoiser, "detectors": detectors, "condition": told, "strict": strict}
     given |= {"source": (source.path, denoiser.shape, column)}
     job = split("scores", score_block, about, n, size, given=given)
-    done = do(job, place, workers=workers, on=on, device=device, progress=progress)
+    try:
+        done = do(job, place, workers=workers, on=on, device=device, progress=progress)
+    except InputError:
+        if strict:  # the data has to be mended, and is other data then
+            shutil.rmtree(place, ignore_errors=True)
+        raise
     columns = done.tensors()
     unread = columns.pop("unread").nonzero()[:, 0].tolist()
     if len(unread) == n:
