@@ -1,4 +1,4 @@
-"""Copy a finished run's metrics and figures to ``results/<experiment>/<tier>``: ``make keep RUN=runs/...``."""
+"""Copy a finished run's metrics and figures to ``results/<study>/<tier>``: ``make keep RUN=runs/...``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     run = Path(sys.argv[1])
     metrics = read_json(run / "metrics.json")
-    kept = ROOT / "results" / metrics["experiment"] / metrics["tier"]
+    kept = ROOT / "results" / metrics.get("study", metrics.get("experiment")) / metrics["tier"]
     shutil.rmtree(kept, ignore_errors=True)
     (kept / "figures").mkdir(parents=True)
     shutil.copy(run / "metrics.json", kept)

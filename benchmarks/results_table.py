@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from intermode.detect.registry import DEFAULTS
-from intermode.experiments import EXPERIMENTS
 from intermode.files import read_json, write_text
 from intermode.reports import interval, leaderboard
+from intermode.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLDS = {True: "yes", False: "**no**", None: "not decided"}
@@ -24,7 +24,7 @@ def table() -> str:
         "| experiment (tier) | claim | paper | measured [95 % interval] | holds |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name in EXPERIMENTS:
+    for name in STUDIES:
         if name == "bench":  # it has a table of its own
             continue
         for path in sorted((ROOT / "results" / name).glob("*/metrics.json")):

@@ -19,10 +19,11 @@ from intermode.targets.lattice import LATTICES
 
 def main() -> None:
     run = Path(sys.argv[1])
-    experiment = read_json(run / "config.json")["experiment"]
-    name = sys.argv[2] if len(sys.argv) > 2 else experiment
-    models = {n: run / n / "model" for n in LATTICES} if experiment == "gaussian-2d" else {name: run / "model"}
-    for name, folder in models.items():
+    study = read_json(run / "config.json")["study"]
+    name = sys.argv[2] if len(sys.argv) > 2 else study
+    wanted = {lattice: f"{lattice}*-model" for lattice in LATTICES} if study == "gaussian-2d" else {name: "model"}
+    for name, job in wanted.items():
+        folder = next(path for path in sorted((run / "jobs").glob(f"{job}-*/model")) if (path / "config.json").exists())
         record = provenance_of(folder)
         shutil.rmtree(SHIPPED / name, ignore_errors=True)
         denoiser = load_model(folder)

@@ -9,7 +9,7 @@ import torch
 
 from intermode.classifier import SHIPPED, ClassifierConfig, accuracy, fit, save_classifier
 from intermode.progress import Bars
-from intermode.run import provenance
+from intermode.provenance import provenance
 from intermode.targets.digits import load
 from intermode.targets.fetch import DATASETS, cache_folder, fetch
 
