@@ -143,7 +143,7 @@ def pool(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_cells, "_evaluation_seconds", lambda *_: [1e-6])
     drawn = torch.arange(60.0)[:, None, None, None].expand(60, 1, 64, 64)
     tensors = {"samples": drawn, "diverged": torch.zeros(60, dtype=torch.bool)}
-    save_tensors(tmp_path / "drawn" / "tensors.safetensors", {**tensors, "score.hal-0-9": torch.arange(60.0)})
+    save_tensors(tmp_path / "drawn" / "tensors.safetensors", {**tensors, "score.hal-0-9": torch.arange(60.0).double()})
     inputs = {"drawn": Done(tmp_path / "drawn", {"seconds": 1.0}, {}), "model": None}
     numbers = {"hallucinated": 6, "in_support": 6, "seed": 0}
     config = {"labels": ["duplicate"], "target": SimpleNamespace(target=Data()), **numbers}
