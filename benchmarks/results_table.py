@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/detectors.md from ``results/*/*/metrics.json``: ``make results``.
+"""Write the tables of README.md and the documentation from ``results/*/*/metrics.json``: ``make results``.
 
 The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so are those of ``leaderboard`` and
 ``benchmark``; nothing in them is typed by hand.
@@ -18,6 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 HOLDS = {True: "yes", False: "**no**", None: "not decided"}
 
 
+def holds(claim: dict[str, Any]) -> bool | None:
+    """Whether a claim holds; one without an interval, as the first version's runs have some, is not decided."""
+    return None if claim["low"] is None or claim["high"] is None else claim["holds"]
+
+
 def table() -> str:
     """A row for each claim of each experiment and tier."""
     lines = [
@@ -31,9 +36,56 @@ def table() -> str:
             metrics = read_json(path)
             for claim in metrics["claims"]:
                 link = f"[{name}](results/{name}/{metrics['tier']}) ({metrics['tier']})"
-                cells = (link, claim["statement"], claim["paper"], interval(claim), HOLDS[claim["holds"]])
+                cells = (link, claim["statement"], claim["paper"], interval(claim), HOLDS[holds(claim)])
                 lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+HEADLINE = (
+    ("gaussian-1d", "interpolation"),
+    ("gaussian-1d", "true-score"),
+    ("gaussian-1d", "detection"),
+    ("gaussian-1d", "detection-best"),
+    ("recursion-2d", "filter-5"),
+    ("shapes", "duplicates-paper"),
+)
+"""Claims that the README shows."""
+CHOICE = {
+    "lid": "finished samples, no training data: the default of `score`",
+    "hal": "while samples are made, at no cost: the paper's, and the default of `sample` and `watch`",
+    "knn": "training data at hand, few numbers",
+    "hal-renoise": "the paper's, of finished samples",
+    "residual": "finished samples, nearly free",
+}
+"""Detectors that the README shows, and what for."""
+
+
+def headline() -> str:
+    """A row for each of the chosen claims, of the largest tier that is kept."""
+    lines = ["| study (tier) | claim | measured [95 % interval] | holds |", "| --- | --- | --- | --- |"]
+    for study, wanted in HEADLINE:
+        found = [ROOT / "results" / study / tier / "metrics.json" for tier in ("paper", "long", "quick")]
+        metrics = read_json(next(path for path in found if path.exists()))
+        claim = next(claim for claim in metrics["claims"] if claim["id"] == wanted)
+        link = f"[{study}](results/{study}/{metrics['tier']}) ({metrics['tier']})"
+        lines.append("| " + " | ".join((link, claim["statement"], interval(claim), HOLDS[holds(claim)])) + " |")
+    return "\n".join(lines)
+
+
+def choice(metrics: dict[str, Any]) -> str:
+    """A row for each of the chosen detectors: its AUROC on a well-trained 1-D model and on images."""
+    shown = {"gaussian-1d (well)": "1-D mixture", "shapes-off-support (well)": "images of shapes"}
+    by_model = leaderboard(metrics["rows"])
+    lines = [
+        f"| detector | when | evaluations | {' | '.join(f'AUROC, {words}' for words in shown.values())} |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for name, when in CHOICE.items():
+        rows = [next((row for row in by_model.get(model, []) if row["detector"] == name), None) for model in shown]
+        nfe = next((str(row["nfe"]) for row in rows if row), "–")
+        lines.append("| " + " | ".join([f"`{name}`", when, nfe, *map(auroc, rows)]) + " |")
+    said = f"Tier {metrics['tier']}, settings chosen on labels of other samples; 95 % intervals."
+    return "\n".join([*lines, "", said])
 
 
 def auroc(row: dict[str, Any] | None) -> str:
@@ -43,7 +95,7 @@ def auroc(row: dict[str, Any] | None) -> str:
 
 def measured() -> dict[str, Any] | None:
     """The benchmark's largest tier that was run."""
-    found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in ("paper", "quick")]
+    found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in ("paper", "long", "quick")]
     path = next((path for path in found if path.exists()), None)
     return read_json(path) if path else None
 
@@ -125,17 +177,25 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
-def main() -> None:
+def contents() -> dict[str, str]:
+    """What stands between the markers of each name."""
     metrics = measured()
-    contents = {
+    return {
+        "headline": headline(),
+        "choice": choice(metrics) if metrics else "Not measured yet.",
         "results": table(),
         "leaderboard": leaders(metrics) if metrics else "Not measured yet.",
         "benchmark": details(metrics) if metrics else "Not measured yet.",
     }
-    for path in (ROOT / "README.md", ROOT / "docs" / "detectors.md"):
+
+
+def main() -> None:
+    written = contents()
+    for path in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "detectors.md"):
         text = path.read_text(encoding="utf-8")
-        for name, content in contents.items():
-            text = replaced(text, name, content)
+        up = "../" if path.parent.name == "docs" else ""  # links are relative to the file
+        for name, content in written.items():
+            text = replaced(text, name, content.replace("](results/", f"]({up}results/"))
         write_text(path, text)
         print(f"{path.name}: tables written")
 

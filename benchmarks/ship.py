@@ -1,9 +1,9 @@
 """Put a finished run's models into the package: ``make ship RUN=runs/...`` (a run that trained from scratch).
 
-``make ship RUN=runs/... NAME=shapes-under`` gives a single model another name than its experiment's.
+``make ship RUN=runs/... NAME=shapes-under`` gives a single model another name than its study's.
 
-They are what ``--pretrained`` takes; their provenance travels in config.json. Networks of images are shipped in half
-precision.
+They are what a model's setting ``shipped`` takes; their provenance travels in config.json. Networks of images are
+shipped in half precision.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def main() -> None:
     name = sys.argv[2] if len(sys.argv) > 2 else study
     wanted = {lattice: f"{lattice}*-model" for lattice in LATTICES} if study == "gaussian-2d" else {name: "model"}
     for name, job in wanted.items():
-        folder = next(path for path in sorted((run / "jobs").glob(f"{job}-*/model")) if (path / "config.json").exists())
+        trained = sorted(path.parent for path in (run / "jobs").glob(f"{job}-*/model/config.json"))
+        if not trained:
+            raise SystemExit(f"{run}: holds no model that it trained (jobs/{job}-*/model)")
+        folder = trained[0]
         record = provenance_of(folder)
         shutil.rmtree(SHIPPED / name, ignore_errors=True)
         denoiser = load_model(folder)

@@ -1,0 +1,92 @@
+"""The scripts that keep runs, ship models and write tables read today's runs and those of the first version."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from intermode.denoisers import NetworkDenoiser
+from intermode.files import read_json, write_json
+from intermode.models import load_model, save_model
+from intermode.networks import build
+from intermode.schedules import cosine, linear
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("word", ["study", "experiment"])
+def test_a_run_is_kept_with_the_figures_that_it_tells_of(word, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    write_json(run / "metrics.json", {word: "toy", "tier": "quick", "figures": {"a": "A."}})
+    (run / "figures").mkdir()
+    for figure in ("a.png", "a.pdf", "b.png"):
+        (run / "figures" / figure).touch()
+    keep_result = script("keep_result")
+    monkeypatch.setattr(keep_result, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["keep", str(run)])
+    keep_result.main()
+    kept = tmp_path / "results" / "toy" / "quick"
+    assert {str(path.relative_to(kept)) for path in kept.rglob("*.*")} == {"metrics.json", "figures/a.png"}
+
+
+def model_in(folder, kind):
+    description, schedule = {"kind": "mlp", "dimensions": 1, "width": 16}, linear(40)
+    if kind == "unet":
+        description, schedule = {"kind": "unet", "sample_size": 16, "channels": [32], "attention": []}, cosine(40)
+    save_model(folder, NetworkDenoiser(build(description), schedule, "v"), {"target": "toy", "commit": "abc"})
+
+
+@pytest.mark.parametrize("kind", ["mlp", "unet"])
+def test_a_model_is_shipped_from_the_jobs_of_its_run(kind, tmp_path, monkeypatch):
+    run, shipped = tmp_path / "run", tmp_path / "pretrained"
+    write_json(run / "config.json", {"study": "toy"})
+    ship = script("ship")
+    monkeypatch.setattr(ship, "SHIPPED", shipped)
+    monkeypatch.setattr(sys, "argv", ["ship", str(run)])
+    with pytest.raises(SystemExit, match="holds no model that it trained"):
+        ship.main()
+    model_in(run / "jobs" / "model-0123456789ab" / "model", kind)
+    ship.main()
+    assert (
+        load_model(shipped / "toy").schedule.config
+        == load_model(run / "jobs" / "model-0123456789ab" / "model").schedule.config
+    )
+    assert ("weights" in read_json(shipped / "toy" / "config.json")["provenance"]) == (kind == "unet")
+    monkeypatch.setattr(sys, "argv", ["ship", str(run), "other"])
+    ship.main()
+    assert load_model(shipped / "other").shape == load_model(shipped / "toy").shape
+
+
+def test_tables_hold_the_claims_of_all_kept_runs():
+    results = script("results_table")
+    table = results.table()
+    for path in (ROOT / "results").glob("*/*/metrics.json"):
+        metrics = read_json(path)
+        for claim in metrics["claims"]:
+            assert (claim["statement"] in table) == (path.parts[-3] != "bench")
+    bench = results.measured()
+    for row in bench["rows"]:
+        assert f"| `{row['detector']}` | {row['settings']} |" in results.details(bench)
+        assert f"| `{row['detector']}` |" in results.leaders(bench)
+
+
+def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeypatch):
+    results = script("results_table")
+    monkeypatch.setattr(results, "contents", lambda: {"results": "[a](results/a/quick)"})
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    text = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
+    for name in ("README.md", "docs/results.md", "docs/detectors.md"):
+        (tmp_path / name).write_text(text if "detectors" not in name else "no marker")
+    results.main()
+    assert (tmp_path / "README.md").read_text() == text.replace("old", "[a](results/a/quick)")
+    assert (tmp_path / "docs" / "results.md").read_text() == text.replace("old", "[a](../results/a/quick)")
+    assert (tmp_path / "docs" / "detectors.md").read_text() == "no marker"
