@@ -126,7 +126,7 @@ def _log_density(
 def log_densities(path: Path, rows: Sequence[Sequence[tuple[str, Mapping[str, np.ndarray]]]]) -> None:
     """Figs. 9-12: panels beside each other, each (title, arguments of :func:`log_density`), rows of any length."""
     columns = max(map(len, rows))
-    figure, all_axes = _figure(1.9 * columns + 0.6, 1.6 * len(rows) + 0.4, columns, len(rows))
+    figure, all_axes = _figure(max(1.9 * columns + 0.6, 4.6), 1.6 * len(rows) + 0.4, columns, len(rows))
     for k, axes in enumerate(all_axes):
         row, column = divmod(k, columns)
         if column >= len(rows[row]):

@@ -59,6 +59,10 @@ class WatchedModel(LatticeModel):
     train: Training = Training(steps=30_000, batch=4000)
     watch_every: int = 5000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, 1, "watch_every")
+
 
 @dataclass(frozen=True)
 class Config:
