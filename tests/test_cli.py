@@ -1,11 +1,15 @@
 """The command line: bad input is one line and leaves nothing behind; files are what the commands say they are."""
 
+import contextlib
+import errno
 import json
 import os
 import pickle
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +24,14 @@ from intermode.files import load_tensors, save_tensors
 from intermode.models import save_model
 from intermode.networks import build
 from intermode.schedules import linear
+from intermode.studies import STUDIES, find
 from intermode.targets.gaussian import GaussianMixture, line
 from intermode.training import default_network
 
-TINY = shlex.split("--tier smoke --timesteps 20 --steps 5 --batch 50 --train-size 100 --samples 200 --grid-points 64")
+TINY = shlex.split(
+    "--tier smoke --model.noise.timesteps 20 --model.train.steps 5 --model.train.batch 50 --model.size 100 "
+    "--pool.n 200 --points 64 --window 0 8"
+)
 TRAIN = shlex.split("--steps 30 --batch 50 --timesteps 20 --width 16")
 
 
@@ -157,6 +165,25 @@ def test_each_command_is_a_function_of_the_same_name():
         assert callable(getattr(intermode, verb)), verb
 
 
+@pytest.mark.parametrize("command", [*cli.COMMANDS, *(f"reproduce {name}" for name in STUDIES)])
+def test_help_shows_words_and_no_types_of_python(here, capsys, command):
+    with contextlib.suppress(SystemExit):
+        cli.main([*command.split(), "--help"])
+    said = capsys.readouterr().out
+    assert "usage: intermode" in said
+    for soup in ("{None}", "[STR [", "[INT [", "None", "tuple", "(default: )"):
+        assert soup not in said, soup
+
+
+def test_list_shows_every_study_with_figures_and_times(done):
+    said = done("list")
+    for name in STUDIES:
+        study = find(name)
+        row = next(row for row in said.splitlines() if f" {name} " in row)
+        assert study.figures in row
+        assert all(study.times[tier] in row for tier in study.tiers)
+
+
 def test_version_and_help_succeed(done, here):
     assert done("--version").startswith("intermode ")
     assert "gaussian-1d" in done("reproduce", "--help")
@@ -168,6 +195,42 @@ def test_version_and_help_succeed(done, here):
 # what is mistyped
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["trian"], "command: unknown 'trian'; did you mean train? (choose from train, sample, score, filter,"),
+        (["reproduce", "gaussian1d"], "study: unknown 'gaussian1d'; did you mean gaussian-1d? (choose from"),
+        (["reproduce", "none.py"], "study: none.py is not found"),
+        (["reproduce", "--tier", "smoke", "gaussian-1d"], "study: must come before --tier"),
+        (
+            ["reproduce", "gaussian-1d", "--tier", "quik"],
+            "tier: unknown 'quik'; did you mean quick? (choose from smoke,",
+        ),
+        (["reproduce", "gaussian-1d", "--tier", "smoke", "--tier", "x"], "tier: unknown 'x' (choose from smoke, quick"),
+        (["reproduce", "gaussian-1d", "--tier"], "argument '--tier'"),
+        (["reproduce", "gaussian-1d", "--model.train.stpes", "3"], "did you mean --model.train.steps?"),
+        (["reproduce", "gaussian-1d", "--pool.n", "1e6"], "--pool.n: '1e6' is no whole number; takes INT"),
+        (
+            ["reproduce", "gaussian-1d", "--model.target.sigma", "x"],
+            "sigma: could not convert string to float: 'x'; takes",
+        ),
+        (["reproduce", "gaussian-1d", "--window", "3"], "'--window'. Expected 2 values"),
+        (["reproduce", "gaussian-1d", "--pool.variance", "big"], "variance'. Expected one of ('large', 'small')"),
+        (
+            ["reproduce", "gaussian-1d-sweeps", "--mode-sets", "1,x"],
+            "--mode-sets: could not convert string to float: 'x'",
+        ),
+        (["train"], "missing: DATA, --out PATH; see intermode train --help"),
+        (["sample", "model"], "missing: --n INT, --out PATH; see intermode sample --help"),
+        (["sample", "grid", "-n", "5", "--ouut", "x"], "missing: --out PATH; did you mean --out by --ouut?; see"),
+        (["list", "x"], "unrecognized options: x"),
+        (["report"], "missing: RUN"),
+    ],
+)
+def test_mistyped_commands_name_what_is_meant(refused, args, expected):
+    assert expected in refused(*args)
+
+
 @pytest.mark.parametrize("columns", ["30", "500"])
 def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
@@ -175,6 +238,37 @@ def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, c
 
 
 # settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("--window 5 3", "window: 5..3 is empty"),
+        ("--window -1 5", "window: -1..5 is empty or starts below 0; need 0 <= low <= high"),
+        ("--window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--model.noise.timesteps 1", "model.noise.timesteps: 1 is too few; T must be at least 2"),
+        ("--model.target.sigma 0", "model.target.sigma: must be > 0"),
+        ("--model.target.sigma -0.1", "model.target.sigma: must be > 0"),
+        ("--model.target.sigma nan", "model.target.sigma: must be > 0"),
+        ("--model.target.means 1 inf", "model.target.means: must be finite numbers"),
+        ("--model.target.means", "model.target.means: must be finite numbers"),
+        ("--pool.n 0", "pool.n: 0 samples asked for; must be at least 1"),
+        ("--pool.n -5", "pool.n: -5 samples asked for; must be at least 1"),
+        ("--model.size 0", "model.size: 0 must be at least 1"),
+        ("--model.seed -1", "model.seed: -1 must be at least 0"),
+        ("--model.train.steps 0", "model.train.steps: 0 must be at least 1"),
+        ("--model.train.batch 0", "model.train.batch: 0 must be at least 1"),
+        ("--model.train.learning-rate inf", "learning_rate: inf must be a finite number"),
+        ("--model.noise.beta-end 1", "model.noise.betas: 0.001 to 1.0 must satisfy 0 < beta_start <= beta_end < 1"),
+        ("--threads 0", "threads: 0 must be a whole number, at least 1"),
+        ("--workers 0", "workers: 0 must be at least 1"),
+        ("--device tpu", "device: tpu is not available; choose from cpu"),
+        ("--on nowhere", "on: unknown 'nowhere'; choose ray"),
+        ("--model.noise.timesteps 1000000000000", "out of memory"),
+    ],
+)
+def test_impossible_settings_name_the_field_and_what_is_allowed(refused, setting, expected):
+    assert f"error: {expected}" in refused("reproduce", "gaussian-1d", *TINY, *setting.split(), "--out", "run")
 
 
 def test_weights_and_widths_of_a_mixture_are_checked():
@@ -266,6 +360,61 @@ def test_models_that_cannot_be_used(refused, model, data, damage, expected):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
+        ("--n 0", "n: 0 must be a whole number, at least 1"),
+        ("--n 5 --window 5 3", "window: 5..3 is empty"),
+        ("--n 5 --window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--n 5 --steps 1", "steps: 1 is outside 2..20"),
+        ("--n 5 --steps 5 --window 1 3", "window: 1..3 holds 0 of the 5 visited timesteps"),
+        ("--n 5 --sampler ddim --eta 2", "eta: 2.0 is outside 0..1"),
+        ("--n 5 --chunk 0", "chunk: 0 must be a whole number, at least 1"),
+        ("--n 5 --seed -1", "seed: -1 must be a whole number, at least 0"),
+        ("--n 5 --threads 0", "threads: 0 must be a whole number, at least 1"),
+        ("--n 5 --device tpu", "device: tpu is not available; choose from cpu"),
+        ("--n 5 --detectors lod", "detector: unknown 'lod'; did you mean lid? (choose from hal, "),
+        ("--n 5 --detectors hal hal", "detectors: the names hal, hal repeat; give each its own"),
+        (
+            "--n 5 --detectors random --window 0 5",
+            "window: is of no use to random; only detectors that look",
+        ),
+        ("--n 5 --detectors knn", "knn: must be fitted on training data first; give some as fit"),
+        ("--n 5 --by hal", "by: is of use only with keep"),
+        ("--n 5 --keep-below 1 --by lod", "by: no detector 'lod' to keep samples by; choose from hal"),
+    ],
+)
+def test_sampling_settings(refused, model, setting, expected):
+    assert f"error: {expected}" in refused("sample", model, "--out", "samples", *setting.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("--detectors hal-renoise --window 0 20", "window: 0..20 is not inside 0..19"),
+        ("--detectors hal-renoise --window 3 1", "window: 3..1 is empty"),
+        ("--detectors hal-renoise --count 1", "count: 1 is outside 2..16"),
+        ("--detectors random --window 0 5", "window: is of no use to random; only detectors that look"),
+        ("--count 5", "count: timesteps are spread over a window; give window too"),
+        ("--window 3", "window: 3 is neither two timesteps, LOW HIGH, nor snr:LOW,HIGH"),
+        ("--window snr:1", "window: snr:1 is neither two timesteps"),
+        ("--window 1 x", "window: 1 x is neither two timesteps"),
+        ("--window snr:2,1", "window: a signal-to-noise ratio of 2 to 1; need 0 <= low < high"),
+        ("--detectors nowhere:Mine", "detector: nowhere:Mine: cannot import nowhere"),
+        ("--labels labels.npy", "class_labels: 0..1; the model has 0 classes"),
+        ("--labels words.csv", "labels: words.csv must hold whole numbers, the classes from 0"),
+        ("--labels none.npy", "labels: none.npy not found"),
+        ("--seed -1", "seed: -1 must be a whole number, at least 0"),
+        ("--out s.txt", "out: s.txt must be a file that ends in .parquet, .csv or .npy"),
+        ("--out data.npy", "out: data.npy is the data itself"),
+    ],
+)
+def test_scoring_settings(refused, model, data, setting, expected):
+    out = [] if "--out" in setting else ["--out", "s.npy"]
+    Path("words.csv").write_text("cat\n" * 300)
+    assert f"error: {expected}" in refused("score", model, "data.npy", *out, *setting.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
         ("", "threshold: give exactly one of kept, reference and labels (got 0)"),
         ("--kept 0.5 --labels labels.npy", "threshold: give exactly one of kept, reference and labels (got 2)"),
         ("--kept 98", "kept: 98.0 must lie strictly between 0 and 1"),
@@ -295,6 +444,31 @@ def test_an_array_without_scores_needs_them(refused, data):
 # output folders
 
 
+def test_a_folder_of_another_run_is_refused_and_says_how_it_differs(refused, done, here):
+    args = ["reproduce", "gaussian-1d", *TINY, "--out", "run"]
+    assert "report: run/report.html" in done(*args)
+    assert "out: run holds another run (config.points is 64 there and 65 here)" in refused(*args, "--points", "65")
+    said = refused("reproduce", "score-field", "--tier", "smoke", "--out", "run")
+    assert "out: run holds another run (study is gaussian-1d there and score-field here" in said
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("file", "out: file is not empty and holds no run"),
+        ("file/run", "file/run: Not a directory"),
+        ("full", "out: full is not empty and holds no run"),
+        (".", "out: . is not empty and holds no run"),
+        ("/proc/none/run", "No such file or directory"),
+    ],
+)
+def test_an_output_path_that_cannot_be_used(refused, out, expected):
+    Path("file").touch()
+    Path("full").mkdir()
+    Path("full/note.txt").touch()
+    assert expected in refused("reproduce", "gaussian-1d", *TINY, "--out", out)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_folder_without_permission(refused):
     Path("locked").mkdir()
@@ -319,6 +493,13 @@ def test_a_folder_with_other_things_in_it_stays_as_it_is(refused, model, data, c
     assert "out: mine is not an empty folder" in refused(command, *args, "--out", "mine")
 
 
+def test_samples_of_another_model_are_not_given_out(done, refused, model, network):
+    done("sample", model, "--n", "5", "--out", "samples")
+    save_model(model, NetworkDenoiser(network(seed=4), linear(20)), {"seed": 4})
+    assert "holds other samples (model:" in refused("sample", model, "--n", "5", "--out", "samples")
+    assert "(n: 5 there, 6 asked for)" in refused("sample", model, "--n", "6", "--out", "samples")
+
+
 @pytest.mark.parametrize("content", [None, "[", "{}", "[1]", '{"experiment": "x"}'])
 def test_a_report_needs_a_finished_run(refused, content):
     if content:
@@ -328,6 +509,29 @@ def test_a_report_needs_a_finished_run(refused, content):
 
 
 # a full disk
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train", "data.npy", "--out", "new", *TRAIN],
+        ["sample", "model", "--n", "5", "--out", "new"],
+        ["score", "model", "data.npy", "--out", "new.npy"],
+        ["filter", "data.npy", "--scores", "scores.npy", "--kept", "0.5", "--out", "new"],
+    ],
+)
+def test_a_full_disk_says_so_and_leaves_no_half_file(here, model, data, monkeypatch, capsys, done, args):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = tree(here)
+    with monkeypatch.context() as patched:
+        patched.setattr("intermode.files.os.fsync", full)
+        assert cli.main(args) == 2
+    said = capsys.readouterr().err
+    assert said == "error: No space left on device; free some space and run the same command again\n"
+    assert {k: v for k, v in tree(here).items() if v is not None} == {k: v for k, v in before.items() if v is not None}
+    done(*args)  # with space again, the same command goes through
 
 
 def test_a_file_system_that_takes_no_more_bytes(here, data):
@@ -350,6 +554,36 @@ def test_a_file_system_that_takes_no_more_bytes(here, data):
 
 
 # from data to kept samples
+
+
+def test_an_interrupt_leaves_a_training_that_goes_on_to_the_same_result(here, data, capsys):
+    # a checkpoint is written after 1000 steps
+    args = shlex.split("train data.npy --steps 3000 --batch 10 --width 8 --timesteps 20 --out 'my model'")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "intermode", *args],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # tests in the background of a script inherit that interrupts are ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    checkpoint = Path("my model/checkpoint.safetensors")
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    last = said.splitlines()[-1]
+    assert last == "interrupted; finished parts are kept, go on with: intermode " + shlex.join(args)
+    assert "Traceback" not in said
+    assert checkpoint.exists()
+    assert not Path("my model/config.json").exists()
+
+    assert cli.main(args) == 0
+    assert "training goes on after step" in capsys.readouterr().err
+    assert cli.main([*args[:-1], "unbroken"]) == 0
+    assert Path("my model/model.safetensors").read_bytes() == Path("unbroken/model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
@@ -531,6 +765,18 @@ def test_images_train_a_model_that_samples_them(done, here):
     for name, shape in (("model", (3, 3, 8, 8)), ("grey", (3, 1, 8, 8))):
         done("sample", name, "-n", "3", "--out", f"from {name}", "--window", "0", "4")
         assert load_tensors(Path(f"from {name}/samples.safetensors"))[0]["samples"].shape == shape
+
+
+def test_the_mass_of_a_model_off_the_support(done, refused, here):
+    said = done("off-support", "gaussian-1d", "line", "--steps", "20")
+    assert said.startswith("off the support: ")
+    value, sign, error = said.split()[3:]
+    assert sign == "±"
+    assert 0 < float(error) < float(value) < 1
+    assert "sampler: every step but the last must add noise" in refused(
+        "off-support", "grid", "grid", "--sampler", "ddim"
+    )
+    assert "target" in refused("off-support", "grid", "gird")
 
 
 @pytest.mark.parametrize(

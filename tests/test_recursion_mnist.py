@@ -1,11 +1,13 @@
-"""The MNIST experiment on drawn digits: its smoke tier as a whole, and what it refuses."""
+"""The MNIST study on drawn digits: its smoke tier as a whole, and what it refuses."""
 
 import json
 
 import pytest
 
 from intermode.cli import main
-from intermode.studies.recursion_mnist import MEASURES
+from intermode.errors import InputError
+from intermode.studies.recursion_mnist import MEASURES, STUDY, DigitsModel, Source
+from intermode.studies.study import configured
 
 ON = ["reproduce", "recursion-mnist", "--tier", "smoke"]
 
@@ -30,15 +32,46 @@ def test_smoke_tier_measures_every_generation(tmp_path):
     assert {row["selector"] for row in selection} == {"hal", "hal-per-class"}
     assert "t = 8..14" in {row["window"] for row in selection}
     assert all(row["fid"] > 0 for row in selection)
+    assert metrics["missing"] == []
+    assert [claim["id"] for claim in metrics["claims"]] == [
+        *("fid-hal-1", "fid-hal-per-class-1"),
+        *("selection-hal", "selection-hal-per-class"),
+    ]
+    for claim in metrics["claims"]:
+        assert (claim["holds"] is None) == (claim["low"] < 1 <= claim["high"])
     fid = metrics["measures"]["random_selection_fid"]
     assert fid["low"] <= fid["value"] <= fid["high"]
     for figure in (*MEASURES, "classes", "kept-and-rejected", "selection"):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("tier", STUDY.tiers)
+def test_all_tiers_can_be_used_on_data_of_their_size(tier):
+    config = configured(STUDY, tier, {"model.target.kind": "drawn"})
+    assert max(config.model.size, config.reference) <= 60_000
+    assert tuple(config.window) in config.windows
+
+
+def test_generation_0_has_digits_of_its_seed_with_their_classes():
+    model = DigitsModel(size=50, target=Source("drawn", drawn=200))
+    x, labels = model.data()
+    more, _ = DigitsModel(size=80, target=Source("drawn", drawn=200)).data()
+    assert x.equal(more[:50])  # fresh data comes after them
+    every = model.target.digits("train")
+    for k in range(5):
+        (row,) = [i for i in range(200) if every.x[i].equal(x[k])]
+        assert every.y[row] == labels[k]
+    other, _ = DigitsModel(size=50, target=Source("drawn", drawn=200), seed=1).data()
+    assert not x.equal(other)
+    with pytest.raises(InputError, match="201 real digits are asked for, there are 200"):
+        DigitsModel(size=201, target=Source("drawn", drawn=200)).data()
+
+
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
+        (["--model.target.kind", "mnist", "--model.target.folder", "{here}"], "lacks train-images-idx3-ubyte"),
+        (["--reference", "101"], "60 and 101 of 100 real digits"),
         (["--window", "14", "8"], "window"),
         (["--count", "40"], "count"),
         (["--arms.names", "hal", "best"], "arms"),

@@ -6,6 +6,7 @@ none, a path that is not there.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import io
@@ -55,7 +56,7 @@ def parse(command: Callable[..., Any], args: Sequence[str], name: str) -> Callab
             return tyro.cli(later, args=args, prog=f"intermode {name}")
     except SystemExit as end:
         if end.code:
-            raise InputError(f"{_one_line(printed.getvalue())}; see intermode {name} --help") from None
+            raise InputError(f"{_one_line(printed.getvalue(), args)}; see intermode {name} --help") from None
         # where nothing is the default, the text says what that means
         print(helped.getvalue().replace(NOTHING, " " * len(NOTHING)), end="")
         raise
@@ -161,7 +162,7 @@ def _floats(word: str) -> tuple[float, ...]:
     return tuple(float(number) for number in word.split(","))
 
 
-def _one_line(box: str) -> str:
+def _one_line(box: str, args: Sequence[str]) -> str:
     """What tyro says in a box, in one line: what is wrong, and what is allowed."""
     rows = [row.strip("│").rstrip() for row in box.splitlines() if not row.startswith(("╭", "╰"))]
     sections: list[list[str]] = [[]]
@@ -177,9 +178,17 @@ def _one_line(box: str) -> str:
         # the names stand before their explanations, which are indented more
         indent = len(first[0]) - len(first[0].lstrip()) + 4
         names = [row.strip() for row in first[1:] if re.match(rf" {{{indent}}}\S", row)]
-        return "missing: " + ", ".join(name.rpartition(", ")[2] for name in names)  # of -n and --n the last
+        names = [name.rpartition(", ")[2] for name in names]  # of -n and --n the last
+        flags = {name.split()[0] for name in names}
+        meant = [
+            f"; did you mean {flag} by {word}?"
+            for flag in sorted(flags)
+            for word in difflib.get_close_matches(flag, args, n=1, cutoff=0.8)
+        ]
+        return f"missing: {', '.join(names)}{''.join(meant)}"
     message = " ".join(row.strip() for row in first).rstrip(".")
     message = re.sub(r"^Error parsing (\S+?):", r"\1:", message)
+    message = re.sub(r"^config\.([\w.]+): (\w+): ", r"\1.\2: ", message)  # a config that checks itself
     message = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is no whole number", message)
     hints = [row.strip() for row in others[0]] if others else []
     if hints[:1] == ["Perhaps you meant:"]:

@@ -19,7 +19,7 @@ import tyro
 from intermode import options
 from intermode.arguments import Group, flag, parse
 from intermode.errors import InputError, told
-from intermode.verbs import nearest
+from intermode.verbs import unknown
 
 __all__ = ["main"]
 
@@ -296,9 +296,8 @@ def reproduce(args: Sequence[str]) -> None:
         ("config", Annotated[type(default), tyro.conf.arg(name="")], default),
     ]
     declared = [(key, kind, field(default=value)) for key, kind, value in parts]
-    chosen = parse(
-        make_dataclass("Options", declared, namespace={"__doc__": study.summary}), rest, f"reproduce {name}"
-    )()
+    typed = make_dataclass("Options", declared, namespace={"__doc__": study.summary})
+    chosen = parse(typed, rest, f"reproduce {name}")()
     settings = differing(chosen.config, default)
     metrics = run(name, tier, chosen.out, settings=settings, **vars(chosen.work), progress=True)
     holds = {True: "yes", False: "no", None: "not decided"}
@@ -428,9 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
             name, *rest = args
             if name not in COMMANDS:
-                close = nearest(name, COMMANDS)
-                hint = f"; did you mean {close}?" if close else ""
-                raise InputError(f"command: unknown {name!r}{hint} (choose from {', '.join(COMMANDS)})")
+                raise unknown("command", name, COMMANDS)
             command = COMMANDS[name]
             if command in (reproduce, bench):
                 command(rest)

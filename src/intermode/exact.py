@@ -55,14 +55,16 @@ LARGEST = 2**26
 """Nodes of a grid: half a gigabyte."""
 LATE_REFINEMENT = {1: 16, 2: 1}
 """How much finer than the noise demands a grid may be where x0_hat is steeper than the noise is wide."""
-FINAL_REFINEMENT = {1: 4, 2: 2}
+FINAL_REFINEMENT = {1: 16, 2: 2}
 """How much finer the last grid is: there the mass meets the sharp edge of the support."""
 SPLITS = {1: 7, 2: 2}
 """How often a cell that the edge of the support crosses is split, in 3 along each axis."""
 CELLS = {1: 3.0, 2: 2.0}
+"""Of the finer grid, per standard deviation of a step's noise."""
 COARSER = 1.6
 """How much coarser the second grid is, whose difference is the error."""
 COARSE_NEGLIGIBLE = {1: 1e-14, 2: 1e-11}
+"""Mass that a step may drop there; the finer grid's follows from the answer and from TOLERANCE."""
 TOLERANCE = 1e-4
 """Share of the answer that may be dropped as negligible mass, over all steps."""
 UNSETTLED = 0.01
@@ -298,7 +300,8 @@ def propagate(
 
 def _step(law: Law | Outcome, denoiser: Denoiser, u: int, c_x: float, c_0: float, std: float) -> Law | Outcome:
     grid = law.grid
-    assert grid is not None
+    if grid is None:
+        raise InputError("law: an outcome made by hand has no grid to be carried on")
 
     def move(x: np.ndarray) -> np.ndarray:
         return c_x * x + (c_0 * _predict(denoiser, x, law.t) if c_0 else 0.0)
@@ -307,11 +310,13 @@ def _step(law: Law | Outcome, denoiser: Denoiser, u: int, c_x: float, c_0: float
         y, mass, outside = move(law.x_0), law.mass, 0
     else:
         a, s = denoiser.schedule.level(law.t)
+        # an ideal x0_hat turns from one mode to another within s²/a over their distance, about half the range
         steep = 2 * s**2 / (a * (grid.high - grid.low))
         spacing = (min(law.noise, std) if std > 0 else law.noise) / grid.cells
-        nodes, density = law.density(min(spacing, max(steep, spacing / LATE_REFINEMENT[grid.dimensions])))
+        refinement = (LATE_REFINEMENT if std > 0 else FINAL_REFINEMENT)[grid.dimensions]
+        nodes, density = law.density(min(spacing, max(steep, spacing / refinement)))
         kept, mass = _heavy(density * (nodes[1] - nodes[0]) ** grid.dimensions, grid.negligible)
-        y = _moved(move, nodes, kept, min(steep, 0.5 * s))
+        y = _moved(move, nodes, kept, min(2 * steep, s) / grid.cells)
         y, mass = np.concatenate([y, move(law.points)]), np.concatenate([mass, law.mass])
         outside = len(law.points)
     if std <= 0:
@@ -330,7 +335,7 @@ def _moved(move: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, kept: np
     """(n, d) the images of the nodes ``kept`` (n, d); from a coarser grid where that is much cheaper.
 
     Args:
-        smooth: the image bends over no shorter a distance.
+        smooth: spacing at which a cubic spline through the images is as good as they are.
     """
     if not len(kept):
         return nodes[kept]
@@ -356,7 +361,7 @@ class Mass:
     Attributes:
         value: the mass.
         error: an estimate of its error.
-        escaped: the part of it that left the grid and was carried without noise.
+        escaped: mass that left the grid, was followed without noise, and is counted as it is labelled at the end.
         between: the part inside the convex hull of the data: interpolation.
         beyond: the rest, extrapolation and runaways.
         law: of the finished samples.
@@ -376,7 +381,7 @@ class Mass:
             return "0"
         power = min(math.floor(math.log10(size)) if size < 0.01 else 0, 0)
         error = self.error * 10.0**-power
-        digits = min(max(-math.floor(math.log10(error)), 0), 6) if error > 0 else 6
+        digits = min(max(-math.floor(math.log10(error)), 1), 6) if error > 0 else 6
         error = math.ceil(error * 10**digits * (1 - 1e-9)) / 10**digits
         unit = f"e{power}" if power else ""
         return f"{self.value * 10.0**-power:.{digits}f}{unit} ± {error:.{digits}f}{unit}"
@@ -410,9 +415,7 @@ def weigh(law: Law, denoiser: Denoiser, target: Target, sampler: Sampler | None 
     cells, mass = _heavy(field, grid.negligible)
     x = nodes[cells]
     thirds = np.stack(np.meshgrid(*([-1, 0, 1],) * dimensions, indexing="ij"), axis=-1).reshape(-1, dimensions)
-    settled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = (
-        [(*finish(law.points), law.mass)] if len(law.mass) else []
-    )
+    settled = [(*finish(law.points), law.mass)] if len(law.mass) else []
     values: list[float] = []
     for split in range(SPLITS[dimensions] + 1):
         x_0, bad = finish(x)
@@ -437,6 +440,8 @@ def weigh(law: Law, denoiser: Denoiser, target: Target, sampler: Sampler | None 
 def _mixed(cells: np.ndarray, x_0: np.ndarray, bad: np.ndarray, target: Target) -> np.ndarray:
     """(n,) bool, cells (n, d) of which a neighbour, or the point midway to its x_0, is labelled otherwise."""
     mixed = np.zeros(len(cells), dtype=bool)
+    if not len(cells):
+        return mixed
     sizes = cells.max(0) - cells.min(0) + 2
     strides = np.cumprod([1, *sizes[:0:-1]])[::-1]
     key = (cells - cells.min(0)) @ strides
@@ -495,7 +500,7 @@ def off_support(
     """The mass of a model's finished samples that the target calls hallucinated, without sampling.
 
     >>> print(intermode.off_support("gaussian-1d", intermode.line()))
-    5.558e-4 ± 0.007e-4
+    5.558e-4 ± 0.002e-4
 
     Args:
         model: a denoiser, the name of a shipped model, or a folder; of samples of shape (1,) or (2,).
@@ -503,7 +508,8 @@ def off_support(
         sampler: the reverse chain, whose steps but the last add noise; ``Ancestral()`` by default.
         low, high: the range of clean samples that the grid holds; by default the target's with half its extent at
             either side, and never less than the target's own. Grids of noisier steps are wider by themselves.
-        cells: of the finer of two grids, per standard deviation of a step's noise (default: 3 in 1-D, 2 in 2-D).
+        cells: of the finer of two grids, per standard deviation of a step's noise (default: 3 in 1-D, 2 in 2-D). In 2-D
+            the sharp steps of a true score need 4 or more.
         progress: shows the steps, of both grids.
 
     Returns:

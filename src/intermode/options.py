@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from intermode.arguments import window_of
-from intermode.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,18 +164,11 @@ NOISE, CHAIN, SCORING, MACHINE, WORK = Noise(), Chain(), Scoring(), Machine(), W
 
 
 def use(device: str, threads: int | None = None) -> None:
-    """Check that the device is there, and set torch's threads.
+    """Set torch's threads, and check that the device is there (:func:`intermode.values.check_machine`)."""
+    from intermode.values import check_machine
 
-    Raises:
-        InputError: no such device here, or less than one thread.
-    """
-    import torch
-
-    count = torch.cuda.device_count()
-    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if device not in known:
-        raise InputError(f"device: {device} is not available; choose from {', '.join(known)}")
+    check_machine(device, threads)
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads: {threads} must be at least 1")
+        import torch
+
         torch.set_num_threads(threads)

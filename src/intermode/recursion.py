@@ -11,30 +11,24 @@ paper's is ``hal``). All arms of a seed share generation 0. The synthetic-only l
 ``fresh`` mixes in new real data (Bertrand et al. 2023) and ``accumulate`` keeps the data of all earlier
 generations (Gerstgrasser et al. 2024).
 
-Diverged samples cannot be trained on: no selector chooses them, and every generation counts them.
-
-Every generation is a folder (model, pool, ``row.json``) and is made once: a killed run goes on where it was. Data
-and networks belong to (seed, generation).
+Diverged samples cannot be trained on: no selector chooses them, and every generation counts them. Here is what trains
+a generation; :mod:`intermode.studies.arms` makes jobs of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from intermode.errors import InputError
-from intermode.files import read_json, write_json
 from intermode.noise import draws
-from intermode.progress import Progress, Silent
 from intermode.sampling import Samples
 
-__all__ = ["Arm", "Data", "Recursion", "Setting", "select", "training_data"]
+__all__ = ["PER_CLASS", "UNSCORED", "Data", "select", "training_data"]
 
 UNSCORED = ("all", "random")
 """Selectors that look at no score."""
@@ -66,35 +60,6 @@ class Data:
         """All parts, one after the other; either all of them have labels or none."""
         labels = [part.labels for part in parts if part.labels is not None]
         return Data(torch.cat([part.x for part in parts]), torch.cat(labels) if labels else None)
-
-
-class Setting(Protocol):
-    """What a recursion needs of an experiment."""
-
-    def real(self, n: int, seed: int) -> Data:
-        """n real samples."""
-
-    def fit_and_draw(self, data: Data, n: int, seed: int, folder: Path) -> Samples:
-        """Train on ``data`` and draw a pool of n samples; all files in ``folder``, resumable.
-
-        The classes that samples were drawn with are the pool's condition ``class_labels``.
-        """
-
-    def measure(self, pool: Samples) -> dict[str, Any]:
-        """The numbers of a generation's row."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A selector followed through generations 0 .. ``generations``.
-
-    Attributes:
-        selector: ``all``, ``random`` or the name of a score.
-        generations: the last generation.
-    """
-
-    selector: str
-    generations: int
 
 
 def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) -> np.ndarray:
@@ -152,107 +117,3 @@ def training_data(
         return data
     new = real(keep + generation * count).take(slice(-count, None))
     return Data.join([data.take(slice(len(data) - count)), new])
-
-
-@dataclass(frozen=True)
-class Recursion:
-    """The loop for one seed.
-
-    Args:
-        keep: samples that train a generation.
-        extra: how many more the pool holds, which selectors leave out.
-        fresh: share of each generation's training data that is new real data, 0..1.
-        accumulate: train on the selected data of all earlier generations and the real data as well.
-
-    Raises:
-        InputError: keep < 1, extra < 0, or fresh outside [0, 1].
-    """
-
-    keep: int
-    extra: int
-    fresh: float = 0.0
-    accumulate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise InputError(f"keep: {self.keep} must be at least 1")
-        if self.extra < 0:
-            raise InputError(f"extra: {self.extra} must be at least 0; the pool would be smaller than what is kept")
-        if not 0 <= self.fresh <= 1:
-            raise InputError(f"fresh: {self.fresh} is outside 0..1")
-
-    def run(
-        self,
-        setting: Setting,
-        arms: Sequence[Arm],
-        seed: int,
-        folder: Path,
-        *,
-        progress: Progress | None = None,
-    ) -> dict[str, list[dict[str, Any]]]:
-        """Follow the arms.
-
-        Args:
-            setting: the experiment.
-            arms: each selector once; with none, generation 0 alone is made.
-            seed: of everything.
-            folder: one subfolder for each generation of each arm.
-            progress: for notices.
-
-        Returns:
-            the rows of each arm, generation 0 first: ``generation``, ``seed``, ``diverged``, ``trained_on`` and what
-            the setting measures.
-
-        Raises:
-            InputError: generations < 1, or a selector that is not known.
-        """
-        for arm in arms:
-            if arm.generations < 1:
-                raise InputError(f"generations: {arm.generations} must be at least 1")
-        progress = progress or Silent()
-        real = setting.real(self.keep, seed)
-        # generation 0 has seen no selection: it is the same for all arms
-        first = self._generation(setting, real, seed, 0, folder / "generation-00", progress)
-        rows: dict[str, list[dict[str, Any]]] = {}
-        for arm in arms:
-            past, (pool, row) = [real], first
-            rows[arm.selector] = [row]
-            for generation in range(1, arm.generations + 1):
-                chosen = select(arm.selector, pool, self.keep, seed, generation)
-                classes = pool.condition.get("class_labels")
-                past.append(Data(pool.x, classes).take(torch.from_numpy(chosen)))
-                data = self._training_data(setting, past, seed, generation)
-                place = folder / arm.selector / f"generation-{generation:02d}"
-                pool, row = self._generation(setting, data, seed, generation, place, progress)
-                rows[arm.selector].append(row)
-        return rows
-
-    def _training_data(self, setting: Setting, past: list[Data], seed: int, generation: int) -> Data:
-        data = Data.join(past) if self.accumulate else past[-1]
-        count = round(self.fresh * self.keep)
-        if count == 0:
-            return data
-        # beyond the draws of generation 0: fresh data has not been seen before
-        new = setting.real(self.keep + generation * count, seed).take(slice(-count, None))
-        return Data.join([data.take(slice(len(data) - count)), new])
-
-    def _generation(
-        self, setting: Setting, data: Data, seed: int, generation: int, place: Path, progress: Progress
-    ) -> tuple[Samples, dict[str, Any]]:
-        # the seed of a generation's weights and noise: another for each, or every pool would repeat the last
-        pool = setting.fit_and_draw(data, self.keep + self.extra, seed + 1000 * generation, place)
-        record = place / "row.json"
-        if record.exists():
-            try:
-                return pool, dict(read_json(record))
-            except InputError as error:
-                progress.notice(f"{error}; measured again")
-        row: dict[str, Any] = {
-            "generation": generation,
-            "seed": seed,
-            "diverged": int(pool.diverged.sum()),
-            "trained_on": len(data),
-            **setting.measure(pool),
-        }
-        write_json(record, row)
-        return pool, row

@@ -16,6 +16,7 @@ left.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,13 @@ from scipy import stats
 from torch import Tensor
 
 from intermode.blocks import Plan, joined
+from intermode.detect import Detector
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.sampling import Drawing, Samples, samples_of
 from intermode.thresholds import Threshold
 
-__all__ = ["KeptSamples", "acceptance", "draw_kept"]
+__all__ = ["KeptSamples", "acceptance", "check_by", "draw_kept"]
 
 DOUBT = 1e-6
 """Chance that a look at the draws so far takes a rate for smaller than it is."""
@@ -87,6 +89,13 @@ def _refuse_hopeless(kept: int, drawn: int, n: int, plan: Plan, threshold: Thres
         )
 
 
+def check_by(by: str | None, detectors: Sequence[Detector]) -> None:
+    """Raise InputError unless one of the detectors has that name."""
+    names = [detector.name for detector in detectors]
+    if by not in names:
+        raise InputError(f"by: no detector {by!r} to keep samples by; choose from {', '.join(names) or 'none'}")
+
+
 def draw_kept(drawing: Drawing, keep: Threshold, n: int, by: str | None) -> KeptSamples:
     """The first ``n`` samples of a plan that a threshold keeps, in rounds of as many draws as seem to be needed.
 
@@ -102,9 +111,8 @@ def draw_kept(drawing: Drawing, keep: Threshold, n: int, by: str | None) -> Kept
     Raises:
         InputError: no detector named ``by``, n outside 1..plan.n, or a rate of acceptance too small for the plan.
     """
-    plan, names = drawing.plan, [detector.name for detector in drawing.detectors]
-    if by not in names:
-        raise InputError(f"by: no detector {by!r} to keep samples by; choose from {', '.join(names) or 'none'}")
+    plan = drawing.plan
+    check_by(by, drawing.detectors)
     if not 1 <= n <= plan.n:
         raise InputError(f"n: {n} cannot be kept of at most {plan.n} draws; need 1..{plan.n}")
     parts: list[dict[str, Tensor]] = []

@@ -326,13 +326,14 @@ def sample(
     size = even_chunk(n, denoiser.shape, chunk)
     plan = Plan(most, denoiser.shape, as_whole("seed", seed, 0), size, limit, str(denoiser.device))
     from intermode.places import Place
-    from intermode.resample import draw_kept
+    from intermode.resample import check_by, draw_kept
 
     threshold = keep if keep is None or isinstance(keep, Threshold) else Threshold(float(keep))
     if threshold is not None:
         if threshold.score and by not in (None, threshold.score):
             raise InputError(f"by: the threshold is one of {threshold.score}, not of {by}")
         by = by or threshold.score or (found[0].name if found else None)
+        check_by(by, found)
     draw = Drawing(denoiser, chain, plan, found, told, settings, as_whole("workers", workers, 1), on, shown(progress))
     if out is None and workers == 1 and on is None:
         return draw.all() if threshold is None else draw_kept(draw, threshold, n, by)

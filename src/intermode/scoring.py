@@ -215,7 +215,7 @@ def score_source(
             read.
     """
     progress = progress or Silent()
-    n = len(source)
+    n, seed = len(source), as_whole("seed", seed, 0)
     told = as_condition(condition, n, denoiser)
     detectors = [_for_classes(detector, denoiser, told) for detector in detectors]
     for detector in detectors:
@@ -242,8 +242,9 @@ def score_source(
     job = split("scores", score_block, about, n, size, given=given)
     try:
         done = do(job, place, workers=workers, on=on, device=device, progress=progress)
-    except InputError:
-        if strict:  # the data has to be mended, and is other data then
+    except (InputError, OSError):
+        # strict: the data has to be mended, and is other data then
+        if strict or not any(place.glob("*/result.json")):
             shutil.rmtree(place, ignore_errors=True)
         raise
     columns = done.tensors()

@@ -9,7 +9,7 @@ import numpy as np
 
 from intermode.errors import InputError
 
-__all__ = ["as_flags", "as_numbers", "as_whole"]
+__all__ = ["as_flags", "as_numbers", "as_whole", "check_machine"]
 
 
 def as_numbers(name: str, value: Any) -> np.ndarray:
@@ -52,3 +52,17 @@ def as_whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise InputError(f"{name}: {value!r} must be a whole number, at least {least}")
     return int(value)
+
+
+def check_machine(device: str, threads: int | None = None) -> None:
+    """Raise InputError for a device that is not there, or less than one thread."""
+    if threads is not None:
+        as_whole("threads", threads, 1)
+    if device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in known:
+        raise InputError(f"device: {device} is not available; choose from {', '.join(known)}")

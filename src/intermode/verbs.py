@@ -18,7 +18,7 @@ from intermode.progress import Bars, Progress, Silent
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["as_samples", "nearest", "shown", "strict"]
+__all__ = ["as_samples", "nearest", "shown", "strict", "unknown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +27,14 @@ R = TypeVar("R")
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like this one, if any is."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+def unknown(field: str, name: str, known: Iterable[str]) -> InputError:
+    """The error of a name that is none of those known: the one most like it, and all of them."""
+    known = list(known)
+    close = nearest(name, known)
+    hint = f"; did you mean {close}?" if close else ""
+    return InputError(f"{field}: unknown {name!r}{hint} (choose from {', '.join(known)})")
 
 
 def strict(function: Callable[P, R]) -> Callable[P, R]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from intermode.errors import InputError
-from intermode.verbs import nearest
+from intermode.verbs import unknown
 
 if TYPE_CHECKING:
     from intermode.studies.study import Study
@@ -34,8 +33,6 @@ def find(name: str) -> Study:
         InputError: an unknown name, with the nearest known one.
     """
     if name not in STUDIES:
-        close = nearest(name, STUDIES)
-        hint = f"; did you mean {close}?" if close else ""
-        raise InputError(f"study: unknown {name!r}{hint} (choose from {', '.join(STUDIES)})")
+        raise unknown("study", name, STUDIES)
     study: Study = import_module(f"{__name__}.{STUDIES[name]}").STUDY
     return study

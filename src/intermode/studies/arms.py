@@ -93,7 +93,7 @@ class Drawing:
 
     Attributes:
         variance: of the steps: large or small.
-        steps: respaced ones; None visits every timestep.
+        steps: respaced ones; all timesteps unless given.
         chunk: samples drawn together.
     """
 

@@ -337,7 +337,7 @@ class Pool:
     Attributes:
         n: how many.
         variance: of the steps: large (beta_t, as in the paper) or small (the posterior variance).
-        steps: respaced ones; None visits every timestep.
+        steps: respaced ones; all timesteps unless given.
         chunk: samples drawn together.
     """
 

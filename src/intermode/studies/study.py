@@ -35,7 +35,8 @@ from intermode.files import read_json, write_json
 from intermode.jobs import Done, Job, Store, described, run_jobs
 from intermode.progress import Progress
 from intermode.provenance import provenance
-from intermode.verbs import nearest, shown, strict
+from intermode.values import check_machine
+from intermode.verbs import nearest, shown, strict, unknown
 
 __all__ = [
     "TIERS",
@@ -221,9 +222,7 @@ def configured(study: Study, tier: str = "quick", settings: Mapping[str, Any] | 
         InputError: an unknown tier or setting, with the nearest known one, or a value that cannot be used.
     """
     if tier not in study.tiers:
-        close = nearest(tier, study.tiers)
-        hint = f"; did you mean {close}?" if close else ""
-        raise InputError(f"tier: unknown {tier!r}{hint} (choose from {', '.join(study.tiers)})")
+        raise unknown("tier", tier, study.tiers)
     return _changed(study.config(), {**study.tiers[tier], **(settings or {})}, "")
 
 
@@ -397,7 +396,7 @@ def run_study(
     Raises:
         InputError: a claim that names no measure, a folder of another run, or what :func:`run_jobs` refuses.
     """
-    _check_device(device)
+    check_machine(device, threads)
     working = engine(workers, on)
     named = study.jobs(config)
     claims = study.claims(config)
@@ -528,14 +527,3 @@ def _keep(record: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     metrics["analysed"] = provenance("cpu")["commit"]
     write_json(record, metrics)
     return metrics
-
-
-def _check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import torch
-
-    count = torch.cuda.device_count()
-    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if device not in known:
-        raise InputError(f"device: {device} is not available; choose from {', '.join(known)}")
