@@ -316,29 +316,27 @@ def loss(config: Config, found: Found, measured: Measured, path: Path) -> str:
     return "Training loss."
 
 
+# fmt: off
+TIERS = {
+    "smoke": {
+        "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
+        "pool.n": 20_000, "points": 512,
+    },
+    "quick": {},
+    "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 100_000_000},
+    "paper": {
+        "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none", "pool.n": 10_000_000,
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
 STUDY = Study(
     "gaussian-1d",
     figures="Figs. 2, 5a, 6a",
     summary="A model of a 1-D mixture hallucinates between modes; its own trajectory tells",
     config=Config,
-    tiers={
-        "smoke": {
-            "model.size": 5000,
-            "model.noise.timesteps": 300,
-            "model.train.steps": 300,
-            "model.train.batch": 500,
-            "pool.n": 20_000,
-            "points": 512,
-        },
-        "quick": {},
-        "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 100_000_000},
-        "paper": {
-            "model.train.steps": 50_000,
-            "model.train.batch": 10_000,
-            "model.train.decay": "none",
-            "pool.n": 10_000_000,
-        },
-    },
+    tiers=TIERS,
     times={"smoke": "20 s", "quick": "3 min", "long": "~3 h", "paper": "~20 min, GPU"},
     jobs=jobs,
     measures=(rates, masses, judge),

@@ -404,45 +404,34 @@ def pictures(config: Config) -> list[Picture]:
     return found
 
 
+# fmt: off
+TIERS = {
+    "smoke": {
+        "model.size": 5_000, "model.noise.timesteps": 300, "model.train.steps": 150, "model.train.batch": 256,
+        "train_sizes": (500, 5_000), "mode_sets": ((1.0, 2.0),), "distances": (1.0, 2.0),
+        "timestep_counts": (150, 300), "stream_samples": 2000, "points": 512,
+    },
+    "quick": {},
+    "long": {
+        "model.train.steps": 6_000, "model.train.batch": 5_000,
+        "train_sizes": (1_000, 5_000, 25_000, 50_000, 100_000, 500_000), "epochs": 60,
+        "mode_sets": ((1.0, 2.0), (1.0, 2.0, 4.0, 5.0), tuple(float(m) for m in range(1, 9))),
+        "distances": (0.5, 1.0, 2.0, 4.0), "sigmas": (0.025, 0.05, 0.1), "equal_noise": (250, 500, 1000), "seeds": 5,
+    },
+    "paper": {
+        "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",
+        "train_sizes": (25_000, 50_000, 100_000, 500_000), "seeds": 3, "stream_samples": 100_000_000,
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
 STUDY = Study(
     "gaussian-1d-sweeps",
     figures="Figs. 9-12",
     summary="The off-support mass against training size, number, distance and width of modes, and T",
     config=Config,
-    tiers={
-        "smoke": {
-            "model.size": 5_000,
-            "model.noise.timesteps": 300,
-            "model.train.steps": 150,
-            "model.train.batch": 256,
-            "train_sizes": (500, 5_000),
-            "mode_sets": ((1.0, 2.0),),
-            "distances": (1.0, 2.0),
-            "timestep_counts": (150, 300),
-            "stream_samples": 2000,
-            "points": 512,
-        },
-        "quick": {},
-        "long": {
-            "model.train.steps": 6_000,
-            "model.train.batch": 5_000,
-            "train_sizes": (1_000, 5_000, 25_000, 50_000, 100_000, 500_000),
-            "epochs": 60,
-            "mode_sets": ((1.0, 2.0), (1.0, 2.0, 4.0, 5.0), tuple(float(m) for m in range(1, 9))),
-            "distances": (0.5, 1.0, 2.0, 4.0),
-            "sigmas": (0.025, 0.05, 0.1),
-            "equal_noise": (250, 500, 1000),
-            "seeds": 5,
-        },
-        "paper": {
-            "model.train.steps": 50_000,
-            "model.train.batch": 10_000,
-            "model.train.decay": "none",
-            "train_sizes": (25_000, 50_000, 100_000, 500_000),
-            "seeds": 3,
-            "stream_samples": 100_000_000,
-        },
-    },
+    tiers=TIERS,
     times={"smoke": "1 min", "quick": "20 min", "long": "~10 h", "paper": "hours, GPU"},
     jobs=jobs,
     measures=(*map(measure_of, FIGURES), gaps),

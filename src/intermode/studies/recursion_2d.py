@@ -207,47 +207,33 @@ def pictures(config: Config) -> list[Picture]:
     ]
 
 
+# fmt: off
+TIERS = {
+    "smoke": {
+        "model.size": 1000, "model.target.side": 2, "model.noise.timesteps": 60, "model.noise.beta_start": 0.005,
+        "model.noise.beta_end": 0.3, "model.network.width": 32, "model.train.steps": 400, "model.train.batch": 250,
+        "model.train.learning_rate": 3e-3, "arms.extra": 50, "arms.generations": 2, "arms.unfiltered_generations": 2,
+        "arms.seeds": 2,
+    },
+    "quick": {},
+    "long": {
+        None: PAPER, "model.train.steps": 8000, "model.train.batch": 4000, "arms.generations": 10,
+        "arms.unfiltered_generations": 10, "arms.seeds": 2, "exact": True,
+    },
+    "paper": {
+        None: PAPER, "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",
+        "drawing.chunk": 131_072, "arms.generations": 10, "arms.unfiltered_generations": 20,
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
 STUDY = Study(
     "recursion-2d",
     figures="Figs. 7, 8a",
     summary="Training on one's own output: collapse, and how filtering slows it",
     config=Config,
-    tiers={
-        "smoke": {
-            "model.size": 1000,
-            "model.target.side": 2,
-            "model.noise.timesteps": 60,
-            "model.noise.beta_start": 0.005,
-            "model.noise.beta_end": 0.3,
-            "model.network.width": 32,
-            "model.train.steps": 400,
-            "model.train.batch": 250,
-            "model.train.learning_rate": 3e-3,
-            "arms.extra": 50,
-            "arms.generations": 2,
-            "arms.unfiltered_generations": 2,
-            "arms.seeds": 2,
-        },
-        "quick": {},
-        "long": {
-            **PAPER,
-            "model.train.steps": 8000,
-            "model.train.batch": 4000,
-            "arms.generations": 10,
-            "arms.unfiltered_generations": 10,
-            "arms.seeds": 2,
-            "exact": True,
-        },
-        "paper": {
-            **PAPER,
-            "model.train.steps": 50_000,
-            "model.train.batch": 10_000,
-            "model.train.decay": "none",
-            "drawing.chunk": 131_072,
-            "arms.generations": 10,
-            "arms.unfiltered_generations": 20,
-        },
-    },
+    tiers=TIERS,
     times={"smoke": "20 s", "quick": "15 min", "long": "~7 h", "paper": "~7 h, GPU"},
     jobs=jobs,
     measures=(measure,),

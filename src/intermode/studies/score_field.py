@@ -182,28 +182,27 @@ def slopes(config: Config, found: Found, measured: Measured, path: Path) -> str 
     )
 
 
+# fmt: off
+TIERS = {
+    "smoke": {
+        "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
+        "samples": 5000,
+    },
+    "quick": {},
+    "long": {"model.train.steps": 6_000, "model.train.batch": 5_000, "seeds": 5, "samples": 1_000_000},
+    "paper": {
+        "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none", "samples": 10_000_000,
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
 STUDY = Study(
     "score-field",
     figures="Fig. 4",
     summary="True and learned score and x0_hat; the control run with the true score",
     config=Config,
-    tiers={
-        "smoke": {
-            "model.size": 5000,
-            "model.noise.timesteps": 300,
-            "model.train.steps": 300,
-            "model.train.batch": 500,
-            "samples": 5000,
-        },
-        "quick": {},
-        "long": {"model.train.steps": 6_000, "model.train.batch": 5_000, "seeds": 5, "samples": 1_000_000},
-        "paper": {
-            "model.train.steps": 50_000,
-            "model.train.batch": 10_000,
-            "model.train.decay": "none",
-            "samples": 10_000_000,
-        },
-    },
+    tiers=TIERS,
     times={"smoke": "15 s", "quick": "4 min", "long": "1 h", "paper": "1 h, GPU"},
     jobs=jobs,
     measures=(smoothing, control),
