@@ -433,7 +433,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "targets": ("gaussian-1d-under",), "detectors": ("hal", "residual", "lid", "knn", "random", "oracle"),
         "draw": 20_000, "hallucinated": 60, "in_support": 120, "fitting": 300, "undertraining": 0.5,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -317,7 +318,7 @@ def loss(config: Config, found: Found, measured: Measured, path: Path) -> str:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
         "pool.n": 20_000, "points": 512,

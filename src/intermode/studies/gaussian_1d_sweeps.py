@@ -405,7 +405,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 5_000, "model.noise.timesteps": 300, "model.train.steps": 150, "model.train.batch": 256,
         "train_sizes": (500, 5_000), "mode_sets": ((1.0, 2.0),), "distances": (1.0, 2.0),

@@ -312,7 +312,7 @@ def training(kind: str, config: Config, found: Found, measured: Measured, path: 
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "pretrained": False, "model.size": 5000, "model.noise.timesteps": 200, "model.noise.beta_start": 0.005,
         "model.train.steps": 300, "model.train.batch": 500, "model.watch_every": 300, "pool.n": 5000,

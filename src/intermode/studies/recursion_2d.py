@@ -208,7 +208,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 1000, "model.target.side": 2, "model.noise.timesteps": 60, "model.noise.beta_start": 0.005,
         "model.noise.beta_end": 0.3, "model.network.width": 32, "model.train.steps": 400, "model.train.batch": 250,

@@ -406,7 +406,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 60, "model.target.kind": "drawn", "model.target.drawn": 100, "model.noise.timesteps": 40,
         "model.network.channels": (32,), "model.network.attention": (), "model.network.patch": 4,

@@ -139,7 +139,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.shipped": None, "model.size": 32, "model.noise.timesteps": 40, "model.network.channels": (32,),
         "model.network.attention": (), "model.network.patch": 8, "model.train.steps": 10, "model.train.batch": 8,

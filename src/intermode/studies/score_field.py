@@ -183,7 +183,7 @@ def slopes(config: Config, found: Found, measured: Measured, path: Path) -> str 
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
         "samples": 5000,

@@ -325,7 +325,7 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.shipped": None, "model.size": 64, "model.noise.timesteps": 40, "model.network.patch": 8,
         "model.network.channels": (32,), "model.network.attention": (), "model.train.steps": 20,
