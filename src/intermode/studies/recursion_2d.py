@@ -217,11 +217,11 @@ TIERS: dict[str, dict[str, Any]] = {
     },
     "quick": {},
     "long": {
-        None: PAPER, "model.train.steps": 8000, "model.train.batch": 4000, "arms.generations": 10,
+        **PAPER, "model.train.steps": 8000, "model.train.batch": 4000, "arms.generations": 10,
         "arms.unfiltered_generations": 10, "arms.seeds": 2, "exact": True,
     },
     "paper": {
-        None: PAPER, "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",
+        **PAPER, "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",
         "drawing.chunk": 131_072, "arms.generations": 10, "arms.unfiltered_generations": 20,
     },
 }
