@@ -252,7 +252,7 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
 def test_a_plan_is_written_before_the_work(tmp_path: Path) -> None:
     store, job = Store(tmp_path), number(1)
     run_jobs([job], store, Here())
-    assert read_json(store.path / "plan.json") == {"jobs": [job.folder], "workers": 1}
+    assert read_json(store.path / "plan.json") == {"jobs": [job.folder], "workers": 1, "temporary": {}}
     write_json(store.path / "plan.json", {})
     run_jobs([job], store, Here())
     assert read_json(store.path / "plan.json") == {}  # nothing was to be done

@@ -319,6 +319,14 @@ def test_time_left_is_that_of_jobs_of_the_same_kind(tmp_path: Path) -> None:
         status(tmp_path / "elsewhere")
 
 
+def test_what_was_temporary_and_read_by_all_is_no_longer_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs")
+    part = Job("part", work.number, {"value": 1}, temporary=True)
+    whole = Job("whole", work.total, None, {"part": part})
+    run_jobs([whole], store, Here())
+    assert [(job.name, job.state) for job in status(tmp_path)] == [(whole.folder, "done")]
+
+
 def test_metrics_are_plain_json(tmp_path: Path) -> None:
     metrics = reproduce(TOY, "smoke", tmp_path / "run")
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

@@ -397,9 +397,10 @@ def run_jobs(
         plan = [job.folder for job in needed.values()]
         if not needed:
             return failed
-        write_json(store.path / "plan.json", {"jobs": plan, "workers": engine.slots})
         waiting = dict(needed)
         unread = _readers(needed)
+        read_by = {name: sorted(readers) for name, readers in unread.items()}
+        write_json(store.path / "plan.json", {"jobs": plan, "workers": engine.slots, "temporary": read_by})
         with progress.task("jobs", len(plan), 0, "jobs") as task, engine.at_work(progress):
             while waiting or engine.busy:
                 for name, job in list(waiting.items()):

@@ -56,7 +56,15 @@ def status(run: Path) -> list[JobStatus]:
     store = run / "jobs" if (run / "jobs").is_dir() else run
     if not (store / "plan.json").exists():
         raise InputError(f"{run}: holds no jobs; give the folder of a run")
-    planned = list(read_json(store / "plan.json")["jobs"])
+    plan = read_json(store / "plan.json")
+    temporary = plan.get("temporary", {})
+
+    def gone(name: str) -> bool:
+        """Whether it was finished and has been read by all."""
+        readers = [store / reader for reader in temporary.get(name, [])]
+        return bool(readers) and all(read_done(reader) is not None for reader in readers)
+
+    planned = [name for name in plan["jobs"] if not gone(name)]
     others = sorted(path.parent.name for path in store.glob("*/result.json") if path.parent.name not in planned)
     return [_look(store / name) for name in [*others, *planned]]
 

@@ -324,7 +324,7 @@ TIERS: dict[str, dict[str, Any]] = {
         "pool.n": 20_000, "points": 512,
     },
     "quick": {},
-    "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 100_000_000},
+    "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 10_000_000},
     "paper": {
         "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none", "pool.n": 10_000_000,
     },
