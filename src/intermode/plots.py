@@ -231,7 +231,7 @@ def trajectories(
 def score_histogram(
     path: Path, scores: np.ndarray, hallucinated: np.ndarray, thresholds: Mapping[str, float], name: str
 ) -> None:
-    """Fig. 6: density of the log score of hallucinated (orange) and in-support (blue) samples, with thresholds.
+    """Fig. 6: log scores of hallucinated (orange) and in-support (blue) samples, in counts, with thresholds.
 
     Args:
         scores: (n,); the few far above all others, and those that are not finite, stand in the last bin.
@@ -248,14 +248,16 @@ def score_histogram(
     logs = np.log10(np.clip(np.nan_to_num(scores, nan=np.inf), *bounds))
     edges = np.linspace(low, high + 1e-9, 90)
     for mask, colour, label in ((~hallucinated, BLUE, "in-support"), (hallucinated, ORANGE, "hallucinated")):
-        axes.hist(logs[mask], list(edges), density=True, color=colour, alpha=0.6, label=f"{label} ({mask.sum():,})")
+        axes.hist(logs[mask], list(edges), color=colour, alpha=0.6, label=f"{label} ({mask.sum():,})")
     for (label, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
         if np.isfinite(value) and value > 0:
             axes.axvline(np.log10(value), color="black", lw=1, ls=style, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"$10^{{{v:g}}}$"))
     axes.set_xlabel(name)
-    axes.set_ylabel("density of log score")
+    # as many as there are: a density would hide how few the hallucinated ones are
+    axes.set_yscale("log")
+    axes.set_ylabel("samples")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
     _save(figure, path)
 
