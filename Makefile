@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench keep ship results docs clean
+.PHONY: setup demo mnist lenet test test-all lint bench engines keep ship results docs clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ lint: $(VENV)/.installed-test
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py
+
+engines: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/engines.py
 
 keep: setup
 	$(BIN)/python benchmarks/keep_result.py $(RUN)
