@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from intermode.engines import Engine
 
-__all__ = ["Assignment", "Done", "Job", "Running", "Store", "carry_out", "described", "digest", "run_jobs"]
+__all__ = ["Assignment", "Done", "Job", "Running", "Store", "carry_out", "described", "digest", "read_done", "run_jobs"]
 
 HEARTBEAT_S = 1.0
 """Seconds between two looks of a worker at how far it is; one silent for ten of them has stopped."""
@@ -181,6 +181,7 @@ class Assignment:
     config: Any
     inputs: Mapping[str, str]
     given: Mapping[str, Any]
+    temporary: frozenset[str] = frozenset()
     device: str = "cpu"
     threads: int = 1
 
@@ -257,7 +258,8 @@ def carry_out(assignment: Assignment, progress: Progress | None = None) -> str |
             facts = dict(assignment.work(running) or {})
         except Exception as error:
             return _fail(folder, error)
-        seconds = told.seconds
+        # of what will be removed the time is kept here
+        seconds = told.seconds + sum(inputs[name].made["seconds"] for name in assignment.temporary)
     made = {**provenance(assignment.device, assignment.threads), "seconds": round(seconds, 2)}
     try:
         write_json(folder / "result.json", {"facts": facts, "made": made})
@@ -436,7 +438,8 @@ def _refuse_repeated(wanted: Iterable[Job]) -> None:
 def _assign(job: Job, store: Store, device: str, threads: int) -> Assignment:
     inputs = {name: str(store.folder(source).resolve()) for name, source in job.inputs.items()}
     place = str(store.folder(job).resolve())
-    return Assignment(place, job.name, job.what, job.work, job.config, inputs, job.given, device, threads)
+    temporary = frozenset(name for name, source in job.inputs.items() if source.temporary)
+    return Assignment(place, job.name, job.what, job.work, job.config, inputs, job.given, temporary, device, threads)
 
 
 def _readers(needed: Mapping[str, Job]) -> dict[str, set[str]]:

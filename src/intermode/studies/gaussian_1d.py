@@ -28,6 +28,7 @@ from intermode.studies.steps import (
     denoiser_of,
     grid_range,
     histogram_of,
+    labelled,
     losses_of,
     mass_job,
     mass_of,
@@ -96,7 +97,7 @@ def jobs(config: Config) -> dict[str, Job]:
 def rates(config: Config, found: Found) -> Measured:
     """How many samples are hallucinated, and where they lie."""
     pool = pool_of(found["pool"])
-    labels = config.target.label(pool.x)
+    labels = labelled(found["pool"], config.model.target)
     bad = int(labels.hallucinated.sum())
     measured = Measured(
         {
@@ -153,7 +154,7 @@ def gap_masses(target: GaussianMixture, law: dict[str, torch.Tensor]) -> dict[tu
 def judge(config: Config, found: Found) -> Measured:
     """What Hal can do."""
     pool = pool_of(found["pool"])
-    bad = config.target.label(pool.x).hallucinated
+    bad = labelled(found["pool"], config.model.target).hallucinated
     measured = Measured({"kept_at_paper_window": None, "kept_at_best_window": None})
     if bad.sum() < 2 or (~bad).sum() < 2:
         measured.notes.append(f"{int(bad.sum())} of {len(bad)} samples are hallucinated: too few to judge a detector.")
@@ -270,7 +271,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 def trajectories(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     pool = pool_of(found["pool"])
-    bad = config.target.label(pool.x).hallucinated
+    bad = labelled(found["pool"], config.model.target).hallucinated
     # the first ones: few chunks have to be drawn again
     rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
     if not rows or not others:
@@ -287,7 +288,7 @@ def trajectories(config: Config, found: Found, measured: Measured, path: Path) -
 
 def histogram(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     pool = pool_of(found["pool"])
-    bad, scores = config.target.label(pool.x).hallucinated, pool.scores["hal"]
+    bad, scores = labelled(found["pool"], config.model.target).hallucinated, pool.scores["hal"]
     if bad.sum() < 2:
         return None
     cuts = {

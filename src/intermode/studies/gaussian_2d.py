@@ -29,7 +29,7 @@ from intermode.files import read_json, write_json
 from intermode.jobs import Job, Running
 from intermode.sampling import Samples, predictions
 from intermode.studies.configs import Lattice, LatticeModel, Pool, Training, check_least
-from intermode.studies.steps import Tabulated, denoiser_of, mass_job, mass_of, pool_job, pool_of, train_model
+from intermode.studies.steps import Tabulated, denoiser_of, labelled, mass_job, mass_of, pool_job, pool_of, train_model
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
 from intermode.studies.windows import compare, detection_values, detectors, draw_windows, from_zero
 from intermode.targets.gaussian import GaussianMixture
@@ -171,10 +171,10 @@ def middle(values: Sequence[float]) -> Estimate | float:
     return over_seeds(values) if len(values) > 1 and min(values) > 0 else float(np.mean(values))
 
 
-def drawn(kind: str, config: Config, found: Found, k: int = 0) -> tuple[Samples, np.ndarray]:
+def drawn(kind: Any, config: Config, found: Found, k: int = 0) -> tuple[Samples, np.ndarray]:
     """The samples of a model, and (n,) bool which are hallucinated."""
-    pool = pool_of(found[f"{kind}-{k}-pool"])
-    return pool, config.target(kind).label(pool.x).hallucinated
+    done = found[f"{kind}-{k}-pool"]
+    return pool_of(done), labelled(done, Lattice(kind, config.model.target.side)).hallucinated
 
 
 def windows_of(kind: str, config: Config) -> dict[str, int | None]:

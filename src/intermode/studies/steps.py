@@ -19,14 +19,14 @@ from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.evaluation import Estimate
 from intermode.exact import Outcome, off_support
 from intermode.guidance import GuidedDenoiser
-from intermode.jobs import Done, Job, Running
+from intermode.jobs import Done, Job, Running, read_done
 from intermode.models import load_model, provenance_of, save_model, shipped
 from intermode.networks import build
 from intermode.provenance import provenance
 from intermode.samplers import Sampler
 from intermode.sampling import Samples, drawing, score, scores_of
-from intermode.studies.configs import Images, Model, Pool
-from intermode.targets.gaussian import GaussianMixture
+from intermode.studies.configs import Images, Lattice, Mixture, Model, Pool
+from intermode.targets.gaussian import GaussianMixture, MixtureLabels
 from intermode.training import fit
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "histogram_edges",
     "histogram_of",
     "label_job",
+    "labelled",
     "labels_of",
     "losses_of",
     "mass_job",
@@ -293,11 +294,28 @@ def model_speed(model: Done) -> tuple[str, bool]:
 
 
 def pool_of(done: Done, classes: int = 0) -> Samples:
-    """The samples that a pool job drew, with their scores."""
+    """The samples that a pool job drew, with their scores; kept in memory for the measures that come next."""
+    return _pool(done.folder, classes)
+
+
+@lru_cache(maxsize=2)
+def _pool(folder: Path, classes: int) -> Samples:
+    done = read_done(folder)
+    assert done is not None
     tensors = done.tensors()
     x = tensors["samples"]
     condition = {"class_labels": class_labels(len(x), classes)} if classes else {}
     return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
+
+
+@lru_cache(maxsize=2)
+def _labels(folder: Path, target: Mixture | Lattice) -> MixtureLabels:
+    return target.target.label(_pool(folder, 0).x)
+
+
+def labelled(done: Done, target: Mixture | Lattice) -> MixtureLabels:
+    """What a mixture says of the samples that a pool job drew, said once for all measures."""
+    return _labels(done.folder, target)
 
 
 @dataclass(frozen=True)
