@@ -453,7 +453,8 @@ print(json.dumps([len(source), int(peak)]))
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("form", ["folder", "npy", "parquet", "safetensors", "datasets"])
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, form):
-    """10,000 images of 64×64 pixels, 123 MB as bytes, take as much memory as 2,000: within 5 %."""
+    """8,000 more images of 64×64 pixels, 96 MiB as bytes and 375 MiB as numbers, take hardly more memory: less than 24
+    MiB, since what the allocator holds back is some 15 MiB, and no more for 30,000."""
     import io
 
     import pyarrow as pa
@@ -492,4 +493,4 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, form):
         )
         count, peak[n] = json.loads(ended.stdout.splitlines()[-1])
         assert count == n
-    assert peak[10_000] < 1.05 * peak[2_000], peak
+    assert peak[10_000] - peak[2_000] < 24 * 1024, peak

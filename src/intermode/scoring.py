@@ -18,7 +18,7 @@ import csv
 import hashlib
 import io
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from intermode import sampling
 from intermode.blocks import split
-from intermode.data import Source, open_source
+from intermode.data import Block, Source, open_source
 from intermode.denoisers import Denoiser, UnknownShape
 from intermode.detect import SampleDetector
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
@@ -237,6 +237,7 @@ def score_source(
         "device": device,
     }
     place = out.with_name(f".{out.name}.jobs")
+    _reader.cache_clear()  # the data may have been changed since
     given = {"denoiser": denoiser, "detectors": detectors, "condition": told, "strict": strict}
     given |= {"source": (source.path, denoiser.shape, column)}
     job = split("scores", score_block, about, n, size, given=given)
@@ -271,25 +272,43 @@ def _why(source: Source, row: int) -> str:
     return next(source.blocks(1, row)).unread.get(row, "it could not be read when it was scored")
 
 
+class _Reader:
+    """Reads a data set block after block: a job that begins where the last one ended goes on reading, since a table of
+    one piece would be read from its beginning each time."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self._at, self._size = source, -1, 0
+        self._blocks: Iterator[Block] = iter(())
+
+    def rows(self, size: int, first: int, last: int) -> Iterator[Block]:
+        """Samples first .. last - 1, ``size`` at a time; ``first`` is a multiple of it."""
+        if (self._at, self._size) != (first, size):
+            self._blocks, self._size = self.source.blocks(size, first), size
+        self._at = first
+        while self._at < last:
+            block = next(self._blocks)
+            self._at += len(block.values)
+            yield block
+
+
 @lru_cache(maxsize=1)
-def _opened(path: Path, shape: tuple[int, ...], column: str | None) -> Source:
-    """Kept for the blocks that come next: a folder of a million images takes its time to be listed."""
-    return open_source(path, shape, column=column)
+def _reader(path: Path, shape: tuple[int, ...], column: str | None, run: str) -> _Reader:
+    """Kept for the blocks that come next in this ``run``: a large folder takes its time to be listed."""
+    return _Reader(open_source(path, shape, column=column))
 
 
 def score_block(running: Running) -> None:
     """The scores of some consecutive samples of a data set, as a job: a column for each detector."""
     given, config, (first, last) = running.given, running.config, running.config["rows"]
-    source, size = _opened(*given["source"]), config["chunk"]
+    reader, size = _reader(*given["source"], str(running.folder.parent)), config["chunk"]
+    source = reader.source
     columns = {
         detector.name: torch.full((last - first,), torch.nan, dtype=torch.float64) for detector in given["detectors"]
     }
     unread = torch.zeros(last - first, dtype=torch.bool)
     notices = 0
     with running.progress.task("scoring", last - first, 0, "samples") as task:
-        for block in source.blocks(size, first):
-            if block.first >= last:
-                break
+        for block in reader.rows(size, first, last):
             begin, stop = block.first - first, block.first - first + len(block.values)
             for index, reason in block.unread.items():
                 name = source.ids(index, index + 1)[0]
