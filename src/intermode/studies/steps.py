@@ -18,8 +18,9 @@ from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, Tabu
 from intermode.detect import Detector, SampleDetector, describe, watches
 from intermode.evaluation import Estimate
 from intermode.exact import Outcome, off_support
+from intermode.files import load_tensors
 from intermode.guidance import GuidedDenoiser
-from intermode.jobs import Done, Job, Running, read_done
+from intermode.jobs import Done, Job, Running
 from intermode.models import load_model, provenance_of, save_model, shipped
 from intermode.networks import build
 from intermode.provenance import provenance
@@ -295,27 +296,25 @@ def model_speed(model: Done) -> tuple[str, bool]:
 
 def pool_of(done: Done, classes: int = 0) -> Samples:
     """The samples that a pool job drew, with their scores; kept in memory for the measures that come next."""
-    return _pool(done.folder, classes)
+    return _pool(done.folder, classes, done.facts["seconds"])
 
 
 @lru_cache(maxsize=2)
-def _pool(folder: Path, classes: int) -> Samples:
-    done = read_done(folder)
-    assert done is not None
-    tensors = done.tensors()
+def _pool(folder: Path, classes: int, seconds: float) -> Samples:
+    tensors = load_tensors(folder / "tensors.safetensors")[0]
     x = tensors["samples"]
     condition = {"class_labels": class_labels(len(x), classes)} if classes else {}
-    return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), done.facts["seconds"], condition=condition)
-
-
-@lru_cache(maxsize=2)
-def _labels(folder: Path, target: Mixture | Lattice) -> MixtureLabels:
-    return target.target.label(_pool(folder, 0).x)
+    return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), seconds, condition=condition)
 
 
 def labelled(done: Done, target: Mixture | Lattice) -> MixtureLabels:
     """What a mixture says of the samples that a pool job drew, said once for all measures."""
-    return _labels(done.folder, target)
+    return _labels(done.folder, done.facts["seconds"], target)
+
+
+@lru_cache(maxsize=2)
+def _labels(folder: Path, seconds: float, target: Mixture | Lattice) -> MixtureLabels:
+    return target.target.label(_pool(folder, 0, seconds).x)
 
 
 @dataclass(frozen=True)
