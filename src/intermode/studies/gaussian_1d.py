@@ -25,7 +25,6 @@ from intermode.sampling import predictions
 from intermode.studies.configs import LineModel, Pool
 from intermode.studies.steps import (
     Tabulated,
-    denoiser_of,
     grid_range,
     histogram_of,
     labelled,
@@ -35,6 +34,7 @@ from intermode.studies.steps import (
     model_job,
     pool_job,
     pool_of,
+    sampled,
 )
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.studies.windows import choosing_half, compare, detection_values, detectors, draw_windows, from_zero
@@ -276,7 +276,7 @@ def trajectories(config: Config, found: Found, measured: Measured, path: Path) -
     rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
     if not rows or not others:
         return None
-    table, plan = config.view.of(denoiser_of(found["model"])), config.pool.plan((1,), config.seed)
+    table, plan = sampled(found["model"], view=config.view), config.pool.plan((1,), config.seed)
     below_t = min(60, config.model.noise.timesteps)
     timesteps, x0_hat = predictions(table, config.pool.sampler, plan, [*rows, *others], below_t)
     modes = config.target.means[:, 0].tolist()

@@ -29,7 +29,7 @@ from intermode.files import read_json, write_json
 from intermode.jobs import Job, Running
 from intermode.sampling import Samples, predictions
 from intermode.studies.configs import Lattice, LatticeModel, Pool, Training, check_least
-from intermode.studies.steps import Tabulated, denoiser_of, labelled, mass_job, mass_of, pool_job, pool_of, train_model
+from intermode.studies.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, sampled, train_model
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
 from intermode.studies.windows import compare, detection_values, detectors, draw_windows, from_zero
 from intermode.targets.gaussian import GaussianMixture
@@ -276,7 +276,7 @@ def trajectories(kind: str, config: Config, found: Found, measured: Measured, pa
     rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
     if not rows or not others:
         return None
-    table, plan = config.view.of(denoiser_of(found[f"{kind}-0-model"])), config.pool.plan((2,), config.seed)
+    table, plan = sampled(found[f"{kind}-0-model"], view=config.view), config.pool.plan((2,), config.seed)
     below = min(60, config.model.noise.timesteps)
     timesteps, x0_hat = predictions(table, config.pool.sampler, plan, [*rows, *others], below)
     modes = np.unique(config.target(kind).means[:, 0].round(9)).tolist()
