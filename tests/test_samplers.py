@@ -11,6 +11,7 @@ from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser
 from intermode.errors import InputError
 from intermode.samplers import DDIM, Ancestral, Sampler
 from intermode.schedules import CLEAN, cosine, from_diffusers, linear
+from intermode.targets.gaussian import line
 
 
 class Recorded:
@@ -241,3 +242,28 @@ def test_the_chain_is_lazy(schedule):
 def test_bad_samplers_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("steps", [None, 7])
+def test_a_chain_begins_where_it_is_told_and_goes_on_as_the_whole_one(steps):
+    schedule, sampler = linear(30), Ancestral("small", steps)
+    denoiser = MixtureDenoiser(line(), schedule)
+    whole = list(sampler(denoiser, torch.randn(5, 1, dtype=torch.float64), Recorded((5, 1))))
+    begin = whole[3]
+    again = Recorded((5, 1))
+    for _ in range(3):
+        again()
+    rest = list(sampler(denoiser, begin.x_t, again, start=begin.t))
+    assert [step.t for step in rest] == [step.t for step in whole[3:]]
+    assert torch.equal(rest[-1].x_next, whole[-1].x_next)
+    assert [step.index for step in rest] == list(range(len(rest)))
+    assert {step.steps for step in rest} == {len(rest)}
+    between = [step.t for step in sampler(denoiser, begin.x_t, again, start=begin.t - 1)]
+    assert between == [begin.t - 1, *(step.t for step in whole[3:] if step.t < begin.t - 1)]
+
+
+@pytest.mark.parametrize("start", [-1, 30])
+def test_a_chain_that_begins_outside_the_schedule_is_refused(start):
+    denoiser = MixtureDenoiser(line(), linear(30))
+    with pytest.raises(InputError, match=rf"^start: {start} is outside 0\.\.29, the timesteps$"):
+        next(Ancestral()(denoiser, torch.zeros(1, 1), Recorded((1, 1)), start=start))

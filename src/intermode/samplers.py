@@ -16,7 +16,8 @@ and they differ in the three coefficients. With :math:`\alpha = a_t / a_u` and
 
 The last step, to the clean data, adds no noise: :math:`x_{-1} = \hat x_0(x_0, 0)`.
 Whoever consumes the generator decides what to keep; the trajectory is never stored. Another sampler is a subclass of
-:class:`Sampler` with a ``transition`` of its own.
+:class:`Sampler` with a ``transition`` of its own. A chain may begin at any noise level (``start``), and go up again
+(:mod:`intermode.restart`): it is one or more *descents*.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ class Step:
     """One reverse step of a batch.
 
     Attributes:
-        index: 0, 1, ... in the order of sampling.
+        index: its place in the trajectory, 0, 1, ... in the order of sampling.
         t: timestep of ``x_t``.
         x_t: (B, ...) before the step.
         x0_hat: (B, ...) the denoiser's prediction at (x_t, t), unclipped.
         x_next: (B, ...) after the step.
         steps: of the whole trajectory, where that is known.
         level: (a_t, s_t) of q(x_t | x_0), where that is known.
+        restart: how many restarts came before. The re-noising that begins one has t = ``CLEAN`` and asks no network:
+            there x_t and x0_hat are the finished sample.
     """
 
     index: int
@@ -57,6 +60,7 @@ class Step:
     x_next: Tensor
     steps: int | None = None
     level: tuple[float, float] | None = None
+    restart: int = 0
 
 
 class Transition(NamedTuple):
@@ -89,13 +93,40 @@ class Sampler:
         """The timesteps visited, from the noisiest to the cleanest."""
         return schedule.respaced(self.steps)
 
+    def timesteps_from(self, schedule: Schedule, start: int) -> tuple[int, ...]:
+        """The timesteps visited by a chain that begins at ``start``, on the way or not: it, and those below it.
+
+        Raises:
+            InputError: a start outside 0..T - 1.
+        """
+        if not 0 <= start < len(schedule):
+            raise InputError(f"start: {start} is outside 0..{len(schedule) - 1}, the timesteps")
+        return start, *(t for t in self.timesteps(schedule) if t < start)
+
+    def descents(self, schedule: Schedule) -> tuple[tuple[int, ...], ...]:
+        """The timesteps of each descent to the clean data: one, unless the sampler goes up again."""
+        return (self.timesteps(schedule),)
+
+    def evaluations(self, schedule: Schedule) -> int:
+        """Network evaluations for each sample."""
+        return sum(map(len, self.descents(schedule)))
+
     @torch.no_grad()
     def __call__(
-        self, denoiser: Denoiser, x_T: Tensor, noise: Callable[[], Tensor], **condition: Any
+        self,
+        denoiser: Denoiser,
+        x_T: Tensor,
+        noise: Callable[[], Tensor],
+        *,
+        start: int | None = None,
+        **condition: Any,
     ) -> Iterator[Step]:
-        """The steps from ``x_T`` (B, ...) to the clean sample, ``noise()`` giving each z."""
+        """The steps from ``x_T`` (B, ...) to the clean sample, ``noise()`` giving each z.
+
+        With ``start`` the chain begins at that timestep, to which ``x_T`` is noised: how a restart comes down.
+        """
         schedule = denoiser.schedule
-        visited = self.timesteps(schedule)
+        visited = self.timesteps(schedule) if start is None else self.timesteps_from(schedule, start)
         x_t = x_T
         for index, (t, u) in enumerate(zip(visited, (*visited[1:], CLEAN), strict=True)):
             x0_hat = denoiser(x_t, t, **condition)
