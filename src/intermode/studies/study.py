@@ -54,7 +54,6 @@ __all__ = [
     "differing",
     "load_study",
     "reproduce",
-    "run_study",
 ]
 
 TIERS = {
@@ -79,11 +78,10 @@ class Bound:
 
     def decide(self, estimate: Estimate | None) -> bool | None:
         """True or False if the whole interval agrees; None if it does not, or if there is none."""
-        if estimate is None or not estimate.method or math.isnan(estimate.low) or math.isnan(estimate.high):
+        if estimate is None or not estimate.method:
             return None
-        if self.side == "at least":
-            return True if estimate.low >= self.value else False if estimate.high < self.value else None
-        return True if estimate.high < self.value else False if estimate.low >= self.value else None
+        above, under = estimate.low >= self.value, estimate.high < self.value  # neither, if an end is NaN
+        return above == (self.side == "at least") if above or under else None
 
 
 def at_least(value: float) -> Bound:
@@ -321,24 +319,32 @@ def reproduce(
         the metrics, as they lie in the run folder.
 
     Raises:
-        InputError: an unknown study, tier or setting, or a run folder of another config.
+        InputError: an unknown study, tier or setting, a run folder of another config, a claim that names no measure, or
+            what :func:`intermode.jobs.run_jobs` refuses.
     """
     chosen = study if isinstance(study, Study) else load_study(str(study))
     config = configured(chosen, tier, settings)
     place = Path(out) if out is not None else Path("runs") / f"{chosen.name}-{tier}"
-    metrics = run_study(
-        chosen,
-        tier,
-        config,
-        place,
-        words=_words(study, tier, settings or {}),
-        workers=workers,
-        on=on,
-        jobs=Path(jobs) if jobs is not None else None,
-        device=device,
-        threads=threads,
-        progress=shown(progress),
-    )
+    check_machine(device, threads)
+    working = engine(workers, on)
+    named, claims = chosen.jobs(config), chosen.claims(config)
+    if len({claim.id for claim in claims}) < len(claims):
+        raise InputError(f"claims: two of {chosen.name} have one id")
+    _take(place, chosen, tier, config)
+    store = Store(Path(jobs) if jobs is not None else place / "jobs")
+    wanted = list(named.values())
+    failed = run_jobs(wanted, store, working, device=device, threads=threads, progress=shown(progress))
+    about = {"study": chosen.name, "summary": chosen.summary, "paper": chosen.figures, "tier": tier}
+    metrics = {
+        **about,
+        "tier_means": TIERS.get(tier, ""),
+        "seed": getattr(config, "seed", None),
+        **_made([done for job in wanted if (done := store.done(job)) is not None]),
+        "command": shlex.join(_words(study, tier, settings or {})),
+        "config": asdict(config),
+        **_analysed(chosen, config, claims, Found(named, store, failed), place / "figures"),
+    }
+    metrics = _keep(place / "metrics.json", json.loads(json.dumps(_finite(metrics), default=str)))
     from intermode.reports import write_report
 
     write_report(place)
@@ -373,40 +379,9 @@ def _words(study: str | Study, tier: str, settings: Mapping[str, Any]) -> list[s
     return words
 
 
-def run_study(
-    study: Study,
-    tier: str,
-    config: Any,
-    out: Path,
-    *,
-    words: Sequence[str],
-    progress: Progress,
-    workers: int = 1,
-    on: str | None = None,
-    jobs: Path | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-) -> dict[str, Any]:
-    """Do the jobs, measure, decide, draw, and write ``metrics.json``.
-
-    Args:
-        words: the command that runs it again, for the record.
-        Others as in :func:`reproduce`.
-
-    Raises:
-        InputError: a claim that names no measure, a folder of another run, or what :func:`run_jobs` refuses.
-    """
-    check_machine(device, threads)
-    working = engine(workers, on)
-    named = study.jobs(config)
-    claims = study.claims(config)
-    if len({claim.id for claim in claims}) < len(claims):
-        raise InputError(f"claims: two of {study.name} have one id")
-    _take(out, study, tier, config)
-    store = Store(jobs if jobs is not None else out / "jobs")
-    failed = run_jobs(list(named.values()), store, working, device=device, threads=threads, progress=progress)
-    found = Found(named, store, failed)
-    measured, missing = Measured(), []
+def _analysed(study: Study, config: Any, claims: Sequence[Claim], found: Found, figures: Path) -> dict[str, Any]:
+    """What the jobs say: measured, decided and drawn; and what is missing because of those that failed."""
+    measured, captions, missing = Measured(), {}, []
     for measure in study.measures:
         try:
             measured.add(measure(config, found))
@@ -414,25 +389,13 @@ def run_study(
             missing.append(f"{measure.__name__}: {error}")
     if not missing and (unknown := [c for c in claims if c.measure not in measured.values]):
         raise InputError(f"claims: {unknown[0].id} names the measure {unknown[0].measure!r}, which is not measured")
-    captions: dict[str, str] = {}
     for picture in study.pictures(config):
         try:
-            caption = picture.draw(config, found, measured, out / "figures" / f"{picture.name}.png")
+            if (caption := picture.draw(config, found, measured, figures / f"{picture.name}.png")) is not None:
+                captions[picture.name] = caption
         except Missing as error:
             missing.append(f"{picture.name}: {error}")
-        else:
-            if caption is not None:
-                captions[picture.name] = caption
-    metrics = {
-        "study": study.name,
-        "summary": study.summary,
-        "paper": study.figures,
-        "tier": tier,
-        "tier_means": TIERS.get(tier, ""),
-        "seed": getattr(config, "seed", None),
-        **_made([done for name in named if (done := store.done(named[name])) is not None]),
-        "command": shlex.join(words),
-        "config": asdict(config),
+    return {
         "values": {name: v.value if isinstance(v, Estimate) else v for name, v in measured.values.items()},
         "measures": {name: asdict(v) for name, v in measured.values.items() if isinstance(v, Estimate)},
         "claims": [_decided(claim, measured.estimate(claim.measure)) for claim in claims],
@@ -442,23 +405,15 @@ def run_study(
         "missing": missing,
         **({"rows": measured.rows} if measured.rows else {}),
     }
-    return _keep(out / "metrics.json", json.loads(json.dumps(_finite(metrics), default=str)))
 
 
 def _decided(claim: Claim, estimate: Estimate | None) -> dict[str, Any]:
     """A claim with what was measured: the one place where it is decided."""
-    has = estimate is not None and bool(estimate.method)
-    return {
-        "id": claim.id,
-        "statement": claim.statement,
-        "paper": claim.paper,
-        "measure": claim.measure,
-        "bound": f"{claim.bound.side} {claim.bound.value:g}",
-        "measured": estimate.value if estimate is not None else None,
-        "low": estimate.low if has and estimate is not None else None,
-        "high": estimate.high if has and estimate is not None else None,
-        "holds": claim.bound.decide(estimate),
-    }
+    value, low, high = estimate.triple if estimate is not None else (None, None, None)
+    if estimate is None or not estimate.method:
+        low = high = None
+    said = {**asdict(claim), "bound": f"{claim.bound.side} {claim.bound.value:g}"}
+    return {**said, "measured": value, "low": low, "high": high, "holds": claim.bound.decide(estimate)}
 
 
 def _take(out: Path, study: Study, tier: str, config: Any) -> None:
