@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from intermode.studies import find
 from intermode.studies.configs import LinearNoise
 from intermode.studies.gaussian_1d_sweeps import same_noise, sweeps
 from intermode.studies.steps import counts_of, pool_of
-from intermode.studies.study import Found, configured, reproduce
+from intermode.studies.study import Found, Measured, configured, reproduce
 from intermode.targets.gaussian import line
 
 MODEL: dict[str, Any] = {
@@ -268,6 +269,33 @@ def test_sweeps_measure_every_setting_for_every_seed(unbroken):
     densities = {f"{name}-densities" for name in curves}
     assert set(metrics["figures"]) == curves | densities
     assert_figures(metrics, out)
+
+
+@pytest.mark.slow
+def test_sweeps_say_what_the_models_that_are_there_can(unbroken, tmp_path):
+    """Of a run that is not finished: ratios over the seeds that both ends have."""
+    settings = {**SETTINGS["gaussian-1d-sweeps"], "seeds": 2}
+    _, found, out = unbroken("gaussian-1d-sweeps")
+    store = tmp_path / "jobs"
+    shutil.copytree(out / "jobs", store)
+    small, base = "means-1-2-3_n-100_T-40", "means-1-2-3_n-400_T-40"
+    for gone in (f"{small}_seed-1_mass", "means-1-2_n-400_T-40_seed-0_mass", "means-1-2_n-400_T-40_seed-1_mass"):
+        (store / found[gone].folder.name / "result.json").unlink()
+    study, config = find("gaussian-1d-sweeps"), configured(find("gaussian-1d-sweeps"), "smoke", settings)
+    rest = Found(study.jobs(config), Store(store), {})
+    measured = Measured()
+    for measure in study.measures:
+        measured.add(measure(config, rest))
+    one = found[f"{base}_seed-0_mass"].facts["value"] / found[f"{small}_seed-0_mass"].facts["value"]
+    assert measured.values["size_1_2_3"].value == pytest.approx(one)
+    assert measured.values["size_1_2_3"].n == 1
+    assert measured.values["distance_two"] is None
+    assert measured.values["mass_modes_1_2"] is None
+    assert "size, (1, 2, 3), 100: 1 of 2 models are there." in measured.notes
+    assert {claim.measure for claim in study.claims(config)} <= measured.values.keys()
+    pictures = {picture.name: picture for picture in study.pictures(config)}
+    assert pictures["distance"].draw(config, rest, measured, tmp_path / "distance.png")
+    assert pictures["distance-densities"].draw(config, rest, measured, tmp_path / "densities.png")
 
 
 def test_counted_samples_are_of_the_exact_law(tmp_path):

@@ -55,7 +55,7 @@ def status(run: Path) -> list[JobStatus]:
     """
     store = run / "jobs" if (run / "jobs").is_dir() else run
     if not (store / "plan.json").exists():
-        raise InputError(f"{run}: holds no jobs; give the folder of a run")
+        raise InputError(f"{run}: holds no jobs; give the folder of a run, or the one that it was told by --jobs")
     plan = read_json(store / "plan.json")
     temporary = plan.get("temporary", {})
 

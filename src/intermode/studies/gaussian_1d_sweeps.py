@@ -15,8 +15,10 @@ Modes nearer than 12σ have no room between them that is off the support: they a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +29,7 @@ from scipy.optimize import brentq
 from intermode import plots
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds
-from intermode.jobs import Job
+from intermode.jobs import Done, Job
 from intermode.samplers import Ancestral
 from intermode.studies.configs import LinearNoise, LineModel, Mixture, Training, check_least
 from intermode.studies.gaussian_1d import gap_masses
@@ -41,7 +43,7 @@ from intermode.studies.steps import (
     mass_job,
     model_job,
 )
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, below
+from intermode.studies.study import Claim, Found, Measured, Missing, Picture, Study, below
 
 __all__ = ["STUDY", "Config", "name_of"]
 
@@ -250,14 +252,26 @@ def jobs(config: Config) -> dict[str, Job]:
     return found
 
 
-def masses(config: Config, found: Found, setting: Setting, part: str = "value") -> list[float]:
-    """Seed by seed, all of it or the part ``between`` the modes."""
-    return [found[name].facts[part] for name in setting.masses(config)]
+def masses(config: Config, found: Found, setting: Setting, part: str = "value") -> dict[int, float]:
+    """By seed, all of it or the part ``between`` the modes, of the models that are there."""
+    return {seed: done.facts[part] for seed, done in finished(found, setting.masses(config)).items()}
 
 
-def ratio(over: list[float], under: list[float]) -> Estimate | None:
-    """Seed by seed; None where a mass is too small to be seen."""
-    return ratio_over_seeds(over, under, paired=True) if min(*over, *under) > 0 else None
+def finished(found: Found, names: list[str]) -> dict[int, Done]:
+    """The jobs of these names, numbered, without those that failed or were not begun."""
+    done = {}
+    for seed, name in enumerate(names):
+        with suppress(Missing):
+            done[seed] = found[name]
+    return done
+
+
+def ratio(over: Mapping[int, float], under: Mapping[int, float]) -> Estimate | None:
+    """Seed by seed; None where a mass is too small to be seen, or no seed has both."""
+    pairs = [(over[seed], under[seed]) for seed in over if seed in under]
+    if not pairs or min(map(min, pairs)) <= 0:
+        return None
+    return ratio_over_seeds(*map(list, zip(*pairs, strict=True)), paired=True)
 
 
 def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
@@ -267,12 +281,17 @@ def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
         measured = Measured(series={figure: []})
         for sweep in (sweep for sweep in sweeps(config) if sweep.figure == figure):
             for x, setting in sweep.settings.items():
-                by_seed = masses(config, found, setting)
-                mean = over_seeds(by_seed)
-                row = {"line": sweep.label, "at": x, "mass": mean.triple, "by_seed": by_seed}
-                measured.series[figure].append(row)
+                by_seed = list(masses(config, found, setting).values())
+                if len(by_seed) < config.seeds:
+                    done = f"{len(by_seed)} of {config.seeds} models are there"
+                    measured.notes.append(f"{figure}, {sweep.label}, {label(x)}: {done}.")
+                mean = over_seeds(by_seed) if by_seed else None
                 if figure == "modes":
                     measured.values[f"mass_modes_{joined(x, '_')}"] = mean
+                if mean is None:
+                    continue
+                row = {"line": sweep.label, "at": x, "mass": mean.triple, "by_seed": by_seed}
+                measured.series[figure].append(row)
                 if not setting.roomy:
                     measured.notes.append(
                         f"{figure} {x:g}: the modes are so near each other that nothing between them is off the "
@@ -291,11 +310,15 @@ def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
 def gaps(config: Config, found: Found) -> Measured:
     """The two gaps of the mixture with one mode moved away."""
     (far,) = (sweep.settings[config.far_means] for sweep in sweeps(config) if sweep.id == "far")
-    by_seed = [gap_masses(far.model.target.target, found[name].tensors()) for name in far.masses(config)]
-    narrow, wide = (pick(by_seed[0], key=lambda gap: gap[1] - gap[0]) for pick in (min, max))
-    gap = ratio([mass[wide] for mass in by_seed], [mass[narrow] for mass in by_seed])
+    target = far.model.target.target
+    laws = finished(found, far.masses(config))
+    by_seed = {seed: gap_masses(target, done.tensors()) for seed, done in laws.items()}
+    ends = list(itertools.pairwise(sorted(config.far_means)))
+    narrow, wide = (pick(ends, key=lambda gap: gap[1] - gap[0]) for pick in (min, max))
+    gap = ratio(*({seed: mass[one] for seed, mass in by_seed.items()} for one in (wide, narrow)))
+    models = finished(found, [name for name in found if name.endswith("_mass")])
     shared = "Ratios are taken seed by seed: models of one seed share weights, batches and the beginning of their data."
-    return Measured({"models": sum(name.endswith("_mass") for name in found), "distance_gap": gap}, notes=[shared])
+    return Measured({"models": len(models), "distance_gap": gap}, notes=[shared])
 
 
 def claims(config: Config) -> list[Claim]:
@@ -323,7 +346,9 @@ def curve(figure: str) -> Picture:
         if not lines:
             return None
         at: list[Any] = list(dict.fromkeys(x for line in lines.values() for x in line))
-        bands: Any = {label: tuple(zip(*line.values(), strict=True)) for label, line in lines.items()}
+        bands: Any = {
+            label: tuple(zip(*(line.get(x, (math.nan,) * 3) for x in at), strict=True)) for label, line in lines.items()
+        }
         plots.curves(
             path,
             range(len(at)) if figure == "modes" else at,
@@ -348,11 +373,12 @@ def densities(figure: str) -> Picture:
             rows.append([])
             for x, setting in sweep.settings.items():
                 edges = histogram_edges(setting.model.target.target)
-                law = histogram_of(found[setting.masses(config)[0]], edges) / np.diff(edges)
-                rows[-1].append((f"{sweep.label}: {label(x)}", beside(setting, law)))
-        if not rows:
+                for done in list(finished(found, setting.masses(config)).values())[:1]:
+                    law = histogram_of(done, edges) / np.diff(edges)
+                    rows[-1].append((f"{sweep.label}: {label(x)}", beside(setting, law)))
+        if not any(rows):
             return None
-        plots.log_densities(path, rows)
+        plots.log_densities(path, [row for row in rows if row])
         return "The exact law of one model of each setting over the density of the data. Compare Figs. 9-12."
 
     return Picture(f"{figure}-densities", draw)
