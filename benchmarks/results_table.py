@@ -1,20 +1,25 @@
 """Write the tables of README.md and the documentation from ``results/*/*/metrics.json``: ``make results``.
 
-The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so are those of ``leaderboard`` and
-``benchmark``; nothing in them is typed by hand.
+The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so are those of the other tables. A
+single value stands between ``<!-- =study/name -->`` and ``<!-- / -->``: that of the largest tier that has it. Nothing in
+them is typed by hand.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from intermode.detect.registry import DEFAULTS
+from intermode.errors import InputError
 from intermode.files import read_json, write_text
-from intermode.reports import interval, leaderboard
+from intermode.reports import interval, leaderboard, read_metrics
 from intermode.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
+TIERS = ("paper", "long", "quick")
+"""The largest first."""
 HOLDS = {True: "yes", False: "**no**", None: "not decided"}
 
 
@@ -64,7 +69,7 @@ def headline() -> str:
     """A row for each of the chosen claims, of the largest tier that is kept."""
     lines = ["| study (tier) | claim | measured [95 % interval] | holds |", "| --- | --- | --- | --- |"]
     for study, wanted in HEADLINE:
-        found = [ROOT / "results" / study / tier / "metrics.json" for tier in ("paper", "long", "quick")]
+        found = [ROOT / "results" / study / tier / "metrics.json" for tier in TIERS]
         metrics = read_json(next(path for path in found if path.exists()))
         claim = next(claim for claim in metrics["claims"] if claim["id"] == wanted)
         link = f"[{study}](results/{study}/{metrics['tier']}) ({metrics['tier']})"
@@ -95,7 +100,7 @@ def auroc(row: dict[str, Any] | None) -> str:
 
 def measured() -> dict[str, Any] | None:
     """The benchmark's largest tier that was run."""
-    found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in ("paper", "long", "quick")]
+    found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in TIERS]
     path = next((path for path in found if path.exists()), None)
     return read_json(path) if path else None
 
@@ -177,6 +182,27 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
+VALUE = re.compile(r"<!-- =([\w-]+)/(\w+) -->.*?<!-- / -->", re.DOTALL)
+
+
+def with_values(text: str) -> str:
+    """The text with each single value as it is kept, its interval and tier behind it.
+
+    Raises:
+        InputError: no kept run has it.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        study, name = match.groups()
+        for tier in TIERS:
+            path = ROOT / "results" / study / tier
+            if (path / "metrics.json").exists() and name in (shown := read_metrics(path)["shown"]):
+                return f"<!-- ={study}/{name} -->{shown[name]} ({tier})<!-- / -->"
+        raise InputError(f"{study}: no kept run holds the value {name}")
+
+    return VALUE.sub(value, text)
+
+
 def contents() -> dict[str, str]:
     """What stands between the markers of each name."""
     metrics = measured()
@@ -191,12 +217,12 @@ def contents() -> dict[str, str]:
 
 def main() -> None:
     written = contents()
-    for path in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "detectors.md"):
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
         up = "../" if path.parent.name == "docs" else ""  # links are relative to the file
         for name, content in written.items():
             text = replaced(text, name, content.replace("](results/", f"]({up}results/"))
-        write_text(path, text)
+        write_text(path, with_values(text))
         print(f"{path.name}: tables written")
 
 

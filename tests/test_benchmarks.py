@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from intermode.denoisers import NetworkDenoiser
+from intermode.errors import InputError
 from intermode.files import read_json, write_json
 from intermode.models import load_model, save_model
 from intermode.networks import build
+from intermode.reports import FIELDS
 from intermode.schedules import cosine, linear
 
 ROOT = Path(__file__).parents[1]
@@ -90,3 +92,24 @@ def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeyp
     assert (tmp_path / "README.md").read_text() == text.replace("old", "[a](results/a/quick)")
     assert (tmp_path / "docs" / "results.md").read_text() == text.replace("old", "[a](../results/a/quick)")
     assert (tmp_path / "docs" / "detectors.md").read_text() == "no marker"
+
+
+def test_a_single_value_is_that_of_the_largest_tier(tmp_path, monkeypatch):
+    results = script("results_table")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    for tier, rate in (("quick", 0.5), ("long", 0.25)):
+        place = tmp_path / "results" / "some-study" / tier
+        place.mkdir(parents=True)
+        estimate = {"value": rate, "low": 0.1, "high": 0.75, "n": 9, "method": "wilson"}
+        metrics = {name: {} for name in FIELDS} | {
+            "tier": tier,
+            "values": {"rate": rate},
+            "measures": {"rate": estimate},
+        }
+        write_json(place / "metrics.json", metrics)
+    text = "a rate of <!-- =some-study/rate -->2<!-- / -->, and <!-- =some-study/rate --><!-- / -->."
+    now = "<!-- =some-study/rate -->0.25 [0.1, 0.75] (long)<!-- / -->"
+    assert results.with_values(text) == f"a rate of {now}, and {now}."
+    assert results.with_values(results.with_values(text)) == results.with_values(text)
+    with pytest.raises(InputError, match="some-study: no kept run holds the value other"):
+        results.with_values("<!-- =some-study/other --><!-- / -->")
