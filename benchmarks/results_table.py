@@ -1,8 +1,8 @@
 """Write the tables of README.md and the documentation from ``results/*/*/metrics.json``: ``make results``.
 
 The text between ``<!-- results -->`` and ``<!-- /results -->`` is replaced, and so are those of the other tables. A
-single value stands between ``<!-- =study/name -->`` and ``<!-- / -->``: that of the largest tier that has it. Nothing in
-them is typed by hand.
+single value, that of the largest tier that has it, stands between ``<!-- =study/name -->`` and ``<!-- / -->``. Nothing
+in them is typed by hand.
 """
 
 from __future__ import annotations
