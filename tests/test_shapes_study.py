@@ -8,7 +8,7 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Store
 from intermode.studies.shapes import LABELS, STUDY, Config, against, jobs
-from intermode.studies.steps import labels_of, pool_of
+from intermode.studies.steps import labelled, pool_of
 from intermode.studies.study import configured, reproduce
 from intermode.targets.shapes import Shapes
 
@@ -51,7 +51,8 @@ def test_labels_are_the_oracles_and_strips_end_in_the_image(run):
     config = configured(STUDY, "smoke", {"pool.n": 16, "model.train.steps": 5})
     store = Store(out / "jobs")
     done = {name: store.done(job) for name, job in jobs(config).items()}
-    pool, labels, expected = pool_of(done["pool"]), labels_of(done["labels"]), Shapes().label(pool_of(done["pool"]).x)
+    pool, labels = pool_of(done["pool"]), labelled(done["pool"], config.model.target)
+    expected = Shapes().label(pool.x)
     for name in ("hallucinated", "duplicate", "counts_by_kind", "rule"):
         assert np.array_equal(getattr(labels, name), getattr(expected, name))
     strips = done["film-strips"]

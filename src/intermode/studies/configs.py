@@ -6,7 +6,7 @@ Fields that change no result take no part in comparison (``field(compare=False)`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -219,17 +219,7 @@ class Training:
 
     def seeded(self, seed: int) -> TrainConfig:
         """With the seed of batches and noise."""
-        return TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            decay=self.decay,
-            ema=self.ema,
-            precision=self.precision,
-            compile=self.compile,
-            checkpoint_every=self.checkpoint_every,
-            seed=seed,
-        )
+        return TrainConfig(**asdict(self), seed=seed)
 
 
 @dataclass(frozen=True)

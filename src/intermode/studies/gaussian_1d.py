@@ -17,27 +17,32 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.detect.hal import Hal
-from intermode.errors import InputError
 from intermode.evaluation import detection, precision, ratio_of, share
 from intermode.jobs import Job
-from intermode.sampling import predictions
-from intermode.studies.configs import LineModel, Pool
+from intermode.studies.configs import LineModel, Pool, check_least
+from intermode.studies.hal import (
+    Judged,
+    choosing_half,
+    compare,
+    detection_values,
+    draw_hal,
+    draw_trajectories,
+    loss_picture,
+    windows_picture,
+)
 from intermode.studies.steps import (
     Tabulated,
     grid_range,
+    histogram_edges,
     histogram_of,
     labelled,
-    losses_of,
     mass_job,
     mass_of,
     model_job,
     pool_job,
     pool_of,
-    sampled,
 )
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least, below
-from intermode.studies.windows import choosing_half, compare, detection_values, detectors, draw_windows, from_zero
 from intermode.targets.gaussian import GaussianMixture
 from intermode.thresholds import Threshold
 
@@ -45,18 +50,15 @@ __all__ = ["STUDY", "Config"]
 
 NO_INTERPOLATION = 1e-6
 """A mass under it counts as none: 1e6 samples would most likely show none either."""
-WINDOW_ENDS = (5, 8, 10, 12, 15, 20, 30)
-"""Windows 0..end that are compared."""
+WINDOWS = [(0, end) for end in (5, 8, 10, 12, 15, 20, 30)]
+"""Those that are compared."""
 
 
 @dataclass(frozen=True)
-class Config:
-    """Settings of ``gaussian-1d``.
+class Config(Judged):
+    """Settings of ``gaussian-1d``; the paper's window is 0 15.
 
     Attributes:
-        model: of the mixture.
-        pool: samples to draw.
-        window: timesteps of Hal, both ends included; the paper's is 0 15.
         points: of the table that stands for the network while sampling.
     """
 
@@ -66,13 +68,8 @@ class Config:
     points: int = 4096
 
     def __post_init__(self) -> None:
-        Hal(*self.window).check(self.model.noise.schedule, self.pool.sampler.timesteps(self.model.noise.schedule))
-        if self.points < 2:
-            raise InputError(f"points: {self.points} must be at least 2")
-
-    @property
-    def seed(self) -> int:
-        return self.model.seed
+        super().__post_init__()
+        check_least(self, 2, "points")
 
     @property
     def target(self) -> GaussianMixture:
@@ -85,10 +82,9 @@ class Config:
 
 def jobs(config: Config) -> dict[str, Job]:
     model = model_job("model", config.model)
-    watching = detectors(config.window, from_zero(WINDOW_ENDS), config.model.noise.timesteps)
     return {
         "model": model,
-        "pool": pool_job("pool", model, config.pool, config.seed, watching, config.view),
+        "pool": pool_job("pool", model, config.pool, config.seed, config.detectors(WINDOWS), config.view),
         "mass": mass_job("mass", config.pool.sampler, model),
         "true": mass_job("mass-of-the-true-score", config.pool.sampler, config.model),
     }
@@ -99,7 +95,7 @@ def rates(config: Config, found: Found) -> Measured:
     pool = pool_of(found["pool"])
     labels = labelled(found["pool"], config.model.target)
     bad = int(labels.hallucinated.sum())
-    measured = Measured(
+    return Measured(
         {
             "samples": config.pool.n,
             "hallucinated": bad,
@@ -110,7 +106,6 @@ def rates(config: Config, found: Found) -> Measured:
             "sample_s": round(pool.seconds, 2),
         }
     )
-    return measured
 
 
 def masses(config: Config, found: Found) -> Measured:
@@ -191,64 +186,40 @@ def judge(config: Config, found: Found) -> Measured:
     return measured
 
 
+# fmt: off
+TRUE_SCORE = Claim(
+    "true-score", "true_score_mass", below(NO_INTERPOLATION),
+    "With the true score there is no interpolation (exact mass beyond 6σ, under 1e-6)", "none seen",
+)
+"""The control: the true score leaves no mass between the modes."""
+
+
 def claims(config: Config) -> list[Claim]:
-    low, high = config.window
     kept = "Hal removes 95 % of the hallucinations and keeps 98 % of the in-support samples"
+    best = "at the best window from 0, chosen on half of the samples, on the other half"
     found = [
-        Claim(
-            "interpolation",
-            "hallucination_rate",
-            at_least(NO_INTERPOLATION),
-            "The trained model puts samples where the data has none (share beyond 6σ, at least 1e-6)",
-            "> 0",
-        ),
-        true_score_claim(),
-        Claim(
-            "smoothing",
-            "learned_over_true",
-            at_least(100),
-            "The learned score, not the sampler, is the cause: exact mass, learned over true, at least 100",
-            "> 1",
-        ),
-        Claim(
-            "between",
-            "between",
-            at_least(0.5),
-            "Off-support samples lie between two modes (share of them, more than half)",
-            "shown in Fig. 2",
-        ),
-        Claim("detection", "kept_at_paper_window", at_least(0.98), f"{kept} (at t = {low}..{high})", "98 % kept"),
-        Claim(
-            "detection-best",
-            "kept_at_best_window",
-            at_least(0.98),
-            f"{kept} (at the best window from 0, chosen on half of the samples, on the other half)",
-            "98 % kept",
-        ),
+        Claim("interpolation", "hallucination_rate", at_least(NO_INTERPOLATION),
+              "The trained model puts samples where the data has none (share beyond 6σ, at least 1e-6)", "> 0"),
+        TRUE_SCORE,
+        Claim("smoothing", "learned_over_true", at_least(100),
+              "The learned score, not the sampler, is the cause: exact mass, learned over true, at least 100", "> 1"),
+        Claim("between", "between", at_least(0.5),
+              "Off-support samples lie between two modes (share of them, more than half)", "shown in Fig. 2"),
+        Claim("detection", "kept_at_paper_window", at_least(0.98),
+              f"{kept} (at t = {config.window[0]}..{config.window[1]})", "98 % kept"),
+        Claim("detection-best", "kept_at_best_window", at_least(0.98), f"{kept} ({best})", "98 % kept"),
     ]
     if len({round(b - a, 9) for a, b in itertools.pairwise(sorted(config.model.target.means))}) > 1:
         # one model has no interval: the sweeps decide it
         statement = "Modes farther apart interpolate less (exact mass in the widest gap over the narrowest, under 1)"
         found.append(Claim("distance", "wide_over_narrow", below(1.0), statement, "far fewer"))
     return found
-
-
-def true_score_claim() -> Claim:
-    """The control: the true score leaves no mass between the modes."""
-    return Claim(
-        "true-score",
-        "true_score_mass",
-        below(NO_INTERPOLATION),
-        "With the true score there is no interpolation (exact mass beyond 6σ, under 1e-6)",
-        "none seen",
-    )
+# fmt: on
 
 
 def density(config: Config, found: Found, measured: Measured, path: Path) -> str:
     target, pool = config.target, pool_of(found["pool"])
-    span = float(np.ptp(target.means)) or 1.0
-    edges = np.linspace(target.means.min() - 0.3 * span, target.means.max() + 0.3 * span, 401)
-    widths = np.diff(edges)
+    widths = np.diff(edges := histogram_edges(target))
     centres = torch.from_numpy((edges[:-1] + edges[1:]) / 2)[:, None]
     fine = torch.linspace(edges[0], edges[-1], 4001, dtype=torch.float64)[:, None]
     finite = pool.x[:, 0].nan_to_num(torch.inf).numpy()
@@ -270,32 +241,19 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 
 def trajectories(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    pool = pool_of(found["pool"])
     bad = labelled(found["pool"], config.model.target).hallucinated
-    # the first ones: few chunks have to be drawn again
-    rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
-    if not rows or not others:
+    if not draw_trajectories(path, config, found["model"], found["pool"], bad, config.target.means):
         return None
-    table, plan = sampled(found["model"], view=config.view), config.pool.plan((1,), config.seed)
-    below_t = min(60, config.model.noise.timesteps)
-    timesteps, x0_hat = predictions(table, config.pool.sampler, plan, [*rows, *others], below_t)
-    modes = config.target.means[:, 0].tolist()
-    plots.trajectories(path, timesteps, x0_hat[:, : len(rows), 0], x0_hat[:, len(rows) :, 0], config.window, modes)
     return (
         "Predicted x0 along the last timesteps: hallucinated samples in red, in-support ones in blue. Compare Fig. 5a."
     )
 
 
 def histogram(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    pool = pool_of(found["pool"])
-    bad, scores = labelled(found["pool"], config.model.target).hallucinated, pool.scores["hal"]
+    bad = labelled(found["pool"], config.model.target).hallucinated
     if bad.sum() < 2:
         return None
-    cuts = {
-        "removes 95 % of the hallucinations": Threshold.labelled(scores, bad, removed=0.95).value,
-        "keeps 98 % of the in-support samples": Threshold.labelled(scores, bad, kept=0.98).value,
-    }
-    plots.score_histogram(path, scores, bad, cuts, f"Hal, t = {config.window[0]}..{config.window[1]}")
+    draw_hal(path, pool_of(found["pool"]).scores["hal"], bad, config.window, 0.95, 0.98)
     found_precision = measured.estimate("precision_at_95_removed")
     said = (
         f" The cut that removes 95 % of the {int(bad.sum()):,} hallucinations among {len(bad):,} samples flags mostly "
@@ -304,18 +262,6 @@ def histogram(config: Config, found: Found, measured: Measured, path: Path) -> s
         else ""
     )
     return f"Hal of hallucinated and in-support samples, in counts. Compare Fig. 6a.{said}"
-
-
-def windows(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    if "windows" not in measured.series:
-        return None
-    draw_windows(measured.series["windows"], path)
-    return "Detection by Hal against the end of its window, on half of the samples, 95 % intervals."
-
-
-def loss(config: Config, found: Found, measured: Measured, path: Path) -> str:
-    plots.loss(path, config.model.train.steps, losses_of(found["model"]))
-    return "Training loss."
 
 
 # fmt: off
@@ -347,7 +293,11 @@ STUDY = Study(
         Picture("density", density),
         Picture("trajectories", trajectories),
         Picture("hal", histogram),
-        Picture("windows", windows),
-        Picture("loss", loss),
+        windows_picture(
+            "windows",
+            "windows",
+            "Detection by Hal against the end of its window, on half of the samples, 95 % intervals.",
+        ),
+        loss_picture,
     ],
 )

@@ -22,19 +22,17 @@ import numpy as np
 
 from intermode import plots
 from intermode.denoisers import NetworkDenoiser
-from intermode.detect.hal import Hal
 from intermode.evaluation import Estimate, detection, over_seeds, share
 from intermode.exact import Grid, mass_on_grid
 from intermode.files import read_json, write_json
 from intermode.jobs import Job, Running
-from intermode.sampling import Samples, predictions
+from intermode.sampling import Samples
 from intermode.studies.configs import Lattice, LatticeModel, Pool, Training, check_least
-from intermode.studies.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, sampled, train_model
+from intermode.studies.hal import Judged, compare, detection_values, draw_hal, draw_trajectories, windows_picture
+from intermode.studies.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, train_model
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
-from intermode.studies.windows import compare, detection_values, detectors, draw_windows, from_zero
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import LATTICES, near_neighbours, neighbours
-from intermode.thresholds import Threshold
 
 __all__ = ["STUDY", "Config", "segments"]
 
@@ -45,7 +43,8 @@ PAPER_REMOVED = 0.96
 """Share of the hallucinations that the paper removes when it keeps 95 % of the in-support samples (section 5.2)."""
 PAPER_WINDOWS = (8, 19)
 """Ends of the windows 0..end: "t = 0 to t = 8" (A.1) and "the last 20 steps" (section 5)."""
-WINDOW_ENDS = (3, 5, 8, 10, 12, 15, 19, 30)
+WINDOWS = [(0, end) for end in (3, 5, 8, 10, 12, 15, 19, 30)]
+"""Those that are compared."""
 
 
 @dataclass(frozen=True)
@@ -65,37 +64,29 @@ class WatchedModel(LatticeModel):
 
 
 @dataclass(frozen=True)
-class Config:
-    """Settings of ``gaussian-2d``.
+class Config(Judged):
+    """Settings of ``gaussian-2d``, for either lattice; the paper's windows are 0 8 and 0 19.
 
     Attributes:
-        model: of either lattice.
         pretrained: take the shipped model as the first of each lattice; training takes half an hour on one core.
         seeds: models of each lattice, with seeds from the model's on.
-        pool: samples to draw of each model.
-        window: timesteps of Hal, both ends included; the paper's are 0 8 and 0 19.
         table_points: of the table per dimension, that stands for the network ...
         table_begin: ... from this timestep on.
     """
 
     model: WatchedModel = WatchedModel()
-    pretrained: bool = True
-    seeds: int = 1
     pool: Pool = Pool(n=200_000)
     window: tuple[int, int] = (0, 8)
+    pretrained: bool = True
+    seeds: int = 1
     table_points: int = 96
     table_begin: int = 60
 
     def __post_init__(self) -> None:
-        schedule = self.model.noise.schedule
-        Hal(*self.window).check(schedule, self.pool.sampler.timesteps(schedule))
+        super().__post_init__()
         check_least(self, 1, "seeds")
         check_least(self, 2, "table_points")
         _ = [self.models(kind) for kind in LATTICES]
-
-    @property
-    def seed(self) -> int:
-        return self.model.seed
 
     @property
     def view(self) -> Tabulated:
@@ -112,8 +103,7 @@ class Config:
 
 
 def jobs(config: Config) -> dict[str, Job]:
-    watching = detectors(config.window, from_zero(WINDOW_ENDS), config.model.noise.timesteps)
-    found = {}
+    watching, found = config.detectors(WINDOWS), {}
     for k in range(config.seeds):
         for kind in LATTICES:
             model = config.models(kind)[k]
@@ -245,20 +235,16 @@ def claims(config: Config) -> list[Claim]:
     found = []
     for kind in LATTICES:
         hal = f"{kind}: Hal removes 96 % of the hallucinations and keeps 95 % of the in-support samples"
+        best = "the best window from 0, chosen on half of the samples, on the other half"
         for key, end in windows_of(kind, config).items():
-            where = (
-                f"t = 0..{end}" if end else "the best window from 0, chosen on half of the samples, on the other half"
-            )
+            statement = f"{hal} ({f't = 0..{end}' if end else best})"
             id = f"{kind}-detection-{end or 'best'}"
-            found.append(Claim(id, key, at_least(PAPER_REMOVED), f"{hal} ({where})", "96 % removed"))
+            found.append(Claim(id, key, at_least(PAPER_REMOVED), statement, "96 % removed"))
     for kind, along in (("diamond", "the x-axis and y-axis"), ("grid", "the diagonals")):
-        nearest = (
-            f"{kind}: only nearest neighbours are interpolated, not along {along}: exact mass per segment, nearest "
-        )
-        for suffix, where in (("", ""), ("_middle", ", away from the modes (a quarter spacing)")):
-            statement = f"{nearest}over second-nearest{where}, at least 20"
-            id = f"{kind}-nearest{suffix.replace('_', '-')}"
-            measure = f"{kind}_nearest_over_second{suffix}"
+        nearest = f"{kind}: only nearest neighbours are interpolated, not along {along}: exact mass per segment"
+        for part, where in (("", ""), ("_middle", ", away from the modes (a quarter spacing)")):
+            id, measure = f"{kind}-nearest{part.replace('_', '-')}", f"{kind}_nearest_over_second{part}"
+            statement = f"{nearest}, nearest over second-nearest{where}, at least 20"
             found.append(Claim(id, measure, at_least(20), statement, "none on the latter (Fig. 3)"))
     return found
 
@@ -271,16 +257,9 @@ def scatter(kind: str, config: Config, found: Found, measured: Measured, path: P
 
 
 def trajectories(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    pool, bad = drawn(kind, config, found)
-    # the first ones: few chunks have to be drawn again
-    rows, others = np.flatnonzero(bad & ~pool.diverged)[:10].tolist(), np.flatnonzero(~bad)[:10].tolist()
-    if not rows or not others:
+    model, pool = (found[f"{kind}-0-{what}"] for what in ("model", "pool"))
+    if not draw_trajectories(path, config, model, pool, drawn(kind, config, found)[1], config.target(kind).means):
         return None
-    table, plan = sampled(found[f"{kind}-0-model"], view=config.view), config.pool.plan((2,), config.seed)
-    below = min(60, config.model.noise.timesteps)
-    timesteps, x0_hat = predictions(table, config.pool.sampler, plan, [*rows, *others], below)
-    modes = np.unique(config.target(kind).means[:, 0].round(9)).tolist()
-    plots.trajectories(path, timesteps, x0_hat[:, : len(rows), 0], x0_hat[:, len(rows) :, 0], config.window, modes)
     return f"{kind}: first coordinate of the predicted x0 at the end, hallucinated samples in red. Compare Fig. 5b."
 
 
@@ -288,20 +267,8 @@ def hal(kind: str, config: Config, found: Found, measured: Measured, path: Path)
     pool, bad = drawn(kind, config, found)
     if min(bad.sum(), (~bad).sum()) < 2:
         return None
-    scores = pool.scores["hal"]
-    cuts = {
-        "removes 96 % of the hallucinations": Threshold.labelled(scores, bad, removed=0.96).value,
-        "keeps 95 % of the in-support samples": Threshold.labelled(scores, bad, kept=0.95).value,
-    }
-    plots.score_histogram(path, scores, bad, cuts, f"Hal, t = {config.window[0]}..{config.window[1]}")
+    draw_hal(path, pool.scores["hal"], bad, config.window, 0.96, 0.95)
     return f"{kind}: Hal of hallucinated and in-support samples. Compare Fig. 6b."
-
-
-def windows(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    if f"{kind}_windows" not in measured.series:
-        return None
-    draw_windows(measured.series[f"{kind}_windows"], path)
-    return f"{kind}: detection against the end of the window, 95 % intervals."
 
 
 def training(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str:
@@ -309,6 +276,12 @@ def training(kind: str, config: Config, found: Found, measured: Measured, path: 
     lines: Any = {f"model {k}": (mass,) * 3 for k, (_, mass) in enumerate(curves)}
     plots.curves(path, curves[0][0], lines, x_label="optimiser steps", y_label="off-support mass", log_y=True)
     return f"{kind}: off-support mass as training goes on (exact density on one grid)."
+
+
+def pictures(kind: str) -> list[Picture]:
+    caption = f"{kind}: detection against the end of the window, 95 % intervals."
+    drawn = [Picture(f"{kind}-{draw.__name__}", partial(draw, kind)) for draw in (scatter, trajectories, hal, training)]
+    return [*drawn, windows_picture(f"{kind}-windows", f"{kind}_windows", caption)]
 
 
 # fmt: off
@@ -338,9 +311,5 @@ STUDY = Study(
     jobs=jobs,
     measures=tuple(update_wrapper(partial(f, kind), f) for kind in LATTICES for f in (samples, masses)),
     claims=claims,
-    pictures=lambda config: [
-        Picture(f"{kind}-{draw.__name__}", partial(draw, kind))
-        for kind in LATTICES
-        for draw in (scatter, trajectories, hal, windows, training)
-    ],
+    pictures=lambda config: [picture for kind in LATTICES for picture in pictures(kind)],
 )

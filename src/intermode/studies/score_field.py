@@ -21,7 +21,7 @@ from intermode.evaluation import over_seeds, share
 from intermode.jobs import Job
 from intermode.samplers import Ancestral
 from intermode.studies.configs import LineModel, check_least
-from intermode.studies.gaussian_1d import true_score_claim
+from intermode.studies.gaussian_1d import TRUE_SCORE
 from intermode.studies.gaussian_1d_sweeps import name_of
 from intermode.studies.steps import count_job, counts_of, denoiser_of, mass_job, mass_of, model_job
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, below
@@ -138,7 +138,7 @@ def claims(config: Config) -> list[Claim]:
         Claim("smoothed-step", "slope_ratio_t0", below(1.0), f"{smoothed} at t = 0, under 1", paper),
         Claim("smoothed-all", "slope_ratio_max", below(1.0), closest, paper),
         Claim("control-samples", "true_score_rate", below(1e-4), seen, "none seen"),
-        replace(true_score_claim(), id="control-mass"),
+        replace(TRUE_SCORE, id="control-mass"),
     ]
 
 

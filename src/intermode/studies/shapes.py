@@ -18,25 +18,15 @@ import numpy as np
 import torch
 
 from intermode import plots
-from intermode.detect.hal import Hal
 from intermode.evaluation import detection, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
 from intermode.studies.configs import Pool, ShapesModel
-from intermode.studies.steps import (
-    label_job,
-    labels_of,
-    losses_of,
-    model_job,
-    pool_job,
-    pool_of,
-    sampled,
-)
+from intermode.studies.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
+from intermode.studies.steps import labelled, model_job, pool_job, pool_of, sampled
 from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
-from intermode.studies.windows import compare, detection_values, detectors, draw_windows
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
-from intermode.thresholds import Threshold
 
 __all__ = ["STUDY", "Config", "boxes_of"]
 
@@ -58,30 +48,12 @@ WORDS = {"duplicate": "with two of a kind", "wrong-column": "with a shape in a w
 
 
 @dataclass(frozen=True)
-class Config:
-    """Settings of ``shapes``.
-
-    Attributes:
-        model: of the images; training one instead of taking the shipped one takes an hour on two cores.
-        pool: images to draw.
-        window: timesteps of Hal, both ends included; the paper's is 700 850.
-    """
+class Config(Judged):
+    """Settings of ``shapes``; training the model instead of taking the shipped one takes an hour on two cores."""
 
     model: ShapesModel = ShapesModel(shipped="shapes")
     pool: Pool = Pool(1024, "small", 250, 32)
     window: tuple[int, int] = (700, 850)
-
-    def __post_init__(self) -> None:
-        Hal(*self.window).check(self.model.noise.schedule, self.visited)
-
-    @property
-    def seed(self) -> int:
-        return self.model.seed
-
-    @property
-    def visited(self) -> list[int]:
-        """Timesteps of the chain."""
-        return list(self.pool.sampler.timesteps(self.model.noise.schedule))
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -97,7 +69,7 @@ class Label(NamedTuple):
         id: begins the ids of its claims and the names of its figures.
         prefix: begins the names of its measures.
         meaning: in words.
-        of: name in :class:`intermode.studies.steps.ImageLabels`.
+        of: name in :class:`intermode.targets.shape_oracle.ShapeLabels`.
     """
 
     id: str
@@ -114,22 +86,21 @@ LABELS = (
 
 def jobs(config: Config) -> dict[str, Job]:
     model = model_job("model", config.model)
-    watching = detectors(config.window, config.windows, config.model.noise.timesteps)
-    pool = pool_job("pool", model, config.pool, config.seed, watching)
-    labels = label_job("labels", pool, config.model.target)
-    drawn = {"pool": config.pool, "seed": config.seed}
-    strips = Job("film-strips", follow, drawn, {"model": model, "pool": pool, "labels": labels})
-    return {"model": model, "pool": pool, "labels": labels, "film-strips": strips}
+    pool = pool_job("pool", model, config.pool, config.seed, config.detectors(config.windows))
+    drawn = {"pool": config.pool, "seed": config.seed, "target": config.model.target}
+    found = {"model": model, "pool": pool}
+    return {**found, "film-strips": Job("film-strips", follow, drawn, found)}
 
 
-def first(mask: np.ndarray, count: int) -> list[int]:
-    """The first rows where ``mask`` is true."""
-    return [int(row) for row in np.flatnonzero(mask)[:count]]
+def labels_of(config: Config, found: Found) -> ShapeLabels:
+    """What the oracle says of the pool; it reads about a thousand images a second."""
+    labels: ShapeLabels = labelled(found["pool"], config.model.target)
+    return labels
 
 
 def follow(running: Running) -> dict[str, Any]:
     """x0_hat of a hallucinated and of an in-support sample of the same chunk, which is drawn again."""
-    pool, labels = running.config["pool"], labels_of(running.inputs["labels"])
+    pool, labels = running.config["pool"], labelled(running.inputs["pool"], running.config["target"])
     fine = ~pool_of(running.inputs["pool"]).diverged
     wrong = first(labels.duplicate & fine, 1) or first(labels.hallucinated & fine, 1)
     if not wrong:
@@ -148,7 +119,7 @@ def follow(running: Running) -> dict[str, Any]:
 
 def rates(config: Config, found: Found) -> Measured:
     """The rate at both labels, and how many images each rule rejects."""
-    pool, labels = pool_of(found["pool"]), labels_of(found["labels"])
+    pool, labels = pool_of(found["pool"]), labels_of(config, found)
     rules, counts = np.unique(labels.rule, return_counts=True)
     return Measured(
         {
@@ -172,7 +143,7 @@ def rates(config: Config, found: Found) -> Measured:
 
 def judge(config: Config, found: Found) -> Measured:
     """Hal against both labels."""
-    scores, labels, measured = pool_of(found["pool"]).scores, labels_of(found["labels"]), Measured()
+    scores, labels, measured = pool_of(found["pool"]).scores, labels_of(config, found), Measured()
     for label in LABELS:
         measured.add(against(label, scores, getattr(labels, label.of), config.seed))
     return measured
@@ -204,31 +175,18 @@ def against(label: Label, scores: Any, bad: np.ndarray, seed: int) -> Measured:
 
 
 def claims(config: Config) -> list[Claim]:
-    low, high = config.window
     places = {
-        "paper": ("hal", f"t = {low}..{high}, all samples"),
+        "paper": ("hal", "t = {}..{}, all samples".format(*config.window)),
         "best": ("best_window", "at the best window, chosen on the other half of the samples"),
     }
-    return [
-        Claim(
-            "hallucinates",
-            "hallucination_rate",
-            at_least(0.01),
-            "The model draws two or more shapes of one kind, which the data never has: share of samples, at least 1 %",
-            "about 5 % (section 6)",
-        ),
-        *(
-            Claim(
-                f"{label.id}-{word}",
-                f"{label.prefix}{measure}_removed_at_95_kept",
-                at_least(PAPER_REMOVED),
-                f"Hal removes 95 % of the samples {label.meaning} and keeps 95 % of the others ({where})",
-                "95 % removed (section 5.2)",
-            )
-            for label in LABELS
-            for word, (measure, where) in places.items()
-        ),
-    ]
+    two = "The model draws two or more shapes of one kind, which the data never has: share of samples, at least 1 %"
+    found = [Claim("hallucinates", "hallucination_rate", at_least(0.01), two, "about 5 % (section 6)")]
+    for label in LABELS:
+        hal = f"Hal removes 95 % of the samples {label.meaning} and keeps 95 % of the others"
+        for word, (name, where) in places.items():
+            measure, bound = f"{label.prefix}{name}_removed_at_95_kept", at_least(PAPER_REMOVED)
+            found.append(Claim(f"{label.id}-{word}", measure, bound, f"{hal} ({where})", "95 % removed (section 5.2)"))
+    return found
 
 
 def boxes_of(labels: ShapeLabels, row: int) -> list[plots.Box]:
@@ -240,9 +198,8 @@ def boxes_of(labels: ShapeLabels, row: int) -> list[plots.Box]:
 
 def boxed(config: Config, found: Found, rows: list[int]) -> tuple[np.ndarray, list[list[plots.Box]]]:
     """The images of these rows, and what is wrong with each."""
-    x = pool_of(found["pool"]).x[rows]
-    labels = config.model.target.target.label(x)
-    return x[:, 0].numpy(), [boxes_of(labels, k) for k in range(len(rows))]
+    labels = labels_of(config, found)
+    return pool_of(found["pool"]).x[rows, 0].numpy(), [boxes_of(labels, row) for row in rows]
 
 
 def samples(config: Config, found: Found, measured: Measured, path: Path) -> str:
@@ -255,7 +212,7 @@ def samples(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 
 def hallucinated(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    labels = labels_of(found["labels"])
+    labels = labels_of(config, found)
     wrong = first(labels.duplicate, SHOWN)
     fine = ~pool_of(found["pool"]).diverged
     wrong += first(labels.hallucinated & ~labels.duplicate & fine, SHOWN - len(wrong))
@@ -283,45 +240,23 @@ def film_strips(config: Config, found: Found, measured: Measured, path: Path) ->
     )
 
 
-def loss(config: Config, found: Found, measured: Measured, path: Path) -> str:
-    plots.loss(path, config.model.train.steps, losses_of(found["model"]))
-    return "Training loss."
-
-
-def windows(label: Label, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    if f"{label.prefix}windows" not in measured.series:
-        return None
-    draw_windows(measured.series[f"{label.prefix}windows"], path)
-    return f"Detection of samples {label.meaning} against Hal's window (first timestep above the last), 95 % intervals."
-
-
 def histogram(label: Label, whose: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     ends: Any = [measured.values.get(f"{label.prefix}best_window_{end}") for end in ("low", "high")]
-    name, (low, high) = ("hal", config.window) if whose == "paper" else ("hal-{}-{}".format(*ends), ends)
-    if low is None or f"{label.prefix}hal_auroc" not in measured.values:
+    name, window = ("hal", config.window) if whose == "paper" else ("hal-{}-{}".format(*ends), ends)
+    if None in window or f"{label.prefix}hal_auroc" not in measured.values:
         return None
-    scores, bad = pool_of(found["pool"]).scores[name], getattr(labels_of(found["labels"]), label.of)
-    cuts = {
-        "removes 95 %": Threshold.labelled(scores, bad, removed=0.95).value,
-        "keeps 95 % of the others": Threshold.labelled(scores, bad, kept=0.95).value,
-    }
-    plots.score_histogram(path, scores, bad, cuts, f"Hal, t = {low}..{high}")
+    draw_hal(path, pool_of(found["pool"]).scores[name], getattr(labels_of(config, found), label.of), window, 0.95, 0.95)
     where = "the paper's window" if whose == "paper" else "the best window"
     return f"Hal of samples {label.meaning} (orange) and of all others (blue), at {where}. Compare Fig. 6c."
 
 
 def pictures(config: Config) -> list[Picture]:
-    judged = [
-        Picture(f"{label.id}-{name}", draw)
-        for label in LABELS
-        for name, draw in (
-            ("windows", partial(windows, label)),
-            ("hal-paper", partial(histogram, label, "paper")),
-            ("hal-best", partial(histogram, label, "best")),
-        )
-    ]
-    shown = [Picture("samples", samples), Picture("hallucinated", hallucinated), Picture("film-strips", film_strips)]
-    return [*shown, *judged, Picture("loss", loss)]
+    found = [Picture("samples", samples), Picture("hallucinated", hallucinated), Picture("film-strips", film_strips)]
+    for label in LABELS:
+        what = f"Detection of samples {label.meaning} against Hal's window (first timestep above the last)"
+        found.append(windows_picture(f"{label.id}-windows", f"{label.prefix}windows", f"{what}, 95 % intervals."))
+        found += [Picture(f"{label.id}-hal-{whose}", partial(histogram, label, whose)) for whose in ("paper", "best")]
+    return [*found, loss_picture]
 
 
 # fmt: off

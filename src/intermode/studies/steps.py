@@ -27,12 +27,11 @@ from intermode.provenance import provenance
 from intermode.samplers import Sampler
 from intermode.sampling import Samples, drawing, score, scores_of
 from intermode.studies.configs import Images, Lattice, Mixture, Model, Pool
-from intermode.targets.gaussian import GaussianMixture, MixtureLabels
+from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit
 
 __all__ = [
     "Guided",
-    "ImageLabels",
     "Tabulated",
     "View",
     "class_labels",
@@ -42,10 +41,7 @@ __all__ = [
     "grid_range",
     "histogram_edges",
     "histogram_of",
-    "label_job",
     "labelled",
-    "labels_of",
-    "losses_of",
     "mass_job",
     "mass_of",
     "model_job",
@@ -119,11 +115,6 @@ def _loaded(folder: Path, device: str) -> NetworkDenoiser:
     denoiser = load_model(folder)
     denoiser.network.to(device)
     return denoiser
-
-
-def losses_of(done: Done) -> np.ndarray:
-    """The loss curve of a model job."""
-    return np.array(done.facts["losses"])
 
 
 class View(Protocol):
@@ -307,51 +298,14 @@ def _pool(folder: Path, classes: int, seconds: float) -> Samples:
     return Samples(x, scores_of(tensors), tensors["diverged"].numpy(), seconds, condition=condition)
 
 
-def labelled(done: Done, target: Mixture | Lattice) -> MixtureLabels:
-    """What a mixture says of the samples that a pool job drew, said once for all measures."""
+def labelled(done: Done, target: Mixture | Lattice | Images) -> Any:
+    """What a target says of the samples that a pool job drew, said once for all measures."""
     return _labels(done.folder, done.facts["seconds"], target)
 
 
 @lru_cache(maxsize=2)
-def _labels(folder: Path, seconds: float, target: Mixture | Lattice) -> MixtureLabels:
+def _labels(folder: Path, seconds: float, target: Mixture | Lattice | Images) -> Any:
     return target.target.label(_pool(folder, 0, seconds).x)
-
-
-@dataclass(frozen=True)
-class ImageLabels:
-    """What the oracle says of images; see :class:`intermode.targets.shape_oracle.ShapeLabels`.
-
-    Attributes:
-        hallucinated, duplicate: (n,) bool, off the support, and the paper's label of it.
-        counts_by_kind: (n, 3) int64, shapes found.
-        rule: (n,) the first reason.
-    """
-
-    hallucinated: np.ndarray
-    duplicate: np.ndarray
-    counts_by_kind: np.ndarray
-    rule: np.ndarray
-
-
-def label_job(name: str, pool: Job, target: Images) -> Job:
-    """What the oracle says of each image of a pool; it reads about a thousand a second."""
-    return Job(name, label_images, {"target": target}, {"pool": pool})
-
-
-def label_images(running: Running) -> dict[str, Any]:
-    """The labels, rules as numbers of a list."""
-    found = running.config["target"].target.label(pool_of(running.inputs["pool"]).x)
-    rules, rule = np.unique(found.rule, return_inverse=True)
-    named = {"hallucinated": found.hallucinated, "duplicate": found.duplicate, "rule": rule}
-    named["counts_by_kind"] = found.counts_by_kind
-    running.save({key: torch.from_numpy(value) for key, value in named.items()})
-    return {"rules": [str(word) for word in rules]}
-
-
-def labels_of(done: Done) -> ImageLabels:
-    """The labels that a job found."""
-    tensors = {key: value.numpy() for key, value in done.tensors().items()}
-    return ImageLabels(**{**tensors, "rule": np.array(done.facts["rules"])[tensors["rule"]]})
 
 
 def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: float | None = None) -> Job:

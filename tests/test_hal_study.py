@@ -3,7 +3,8 @@
 import numpy as np
 
 from intermode.evaluation import detection
-from intermode.studies.windows import choosing_half, compare, detectors
+from intermode.studies.configs import LinearNoise, LineModel, Pool
+from intermode.studies.hal import Judged, choosing_half, compare
 
 
 def scores_of(n=400):
@@ -35,6 +36,7 @@ def test_too_few_of_a_class_in_a_half_are_not_judged():
 
 
 def test_windows_end_inside_the_schedule():
-    found = detectors((0, 9), [(0, 5), (7, 29), (0, 30)], 30)
+    config = Judged(LineModel(noise=LinearNoise(30)), Pool(), (0, 9))
+    found = config.detectors([(0, 5), (7, 29), (0, 30)])
     named = [(d.window.low, d.window.high, d.name) for d in found]
     assert named == [(0, 9, "hal"), (0, 5, "hal-0-5"), (7, 29, "hal-7-29")]
