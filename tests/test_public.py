@@ -12,14 +12,14 @@ from intermode.errors import InputError
 
 VERBS = ["load", "train", "sample", "score", "filter", "off_support", "watch", "reproduce", "bench", "report"]
 NOUNS = [
-    *("Ancestral", "DDIM", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
+    *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
     *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "InputError"),
 ]
 
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 27
+    assert len(dir(intermode)) == 28
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from intermode.integrations.watching import watch
     from intermode.models import load
     from intermode.reports import report
+    from intermode.restart import Restart
     from intermode.samplers import DDIM, Ancestral, Sampler
     from intermode.sampling import Samples, sample
     from intermode.schedules import cosine, linear
@@ -40,6 +41,7 @@ _HOME = {
     "studies.study": ("bench", "reproduce"),
     "reports": ("report",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
+    "restart": ("Restart",),
     "schedules": ("cosine", "linear"),
     "targets.gaussian": ("GaussianMixture", "line"),
     "targets.lattice": ("diamond", "grid"),
@@ -60,6 +62,7 @@ __all__ = [
     "Hal",
     "HalRenoise",
     "InputError",
+    "Restart",
     "Sampler",
     "Samples",
     "Threshold",

@@ -39,7 +39,7 @@ from intermode.denoisers import Denoiser
 from intermode.errors import InputError
 from intermode.models import as_denoiser
 from intermode.progress import Progress, Task
-from intermode.samplers import Ancestral, Sampler
+from intermode.samplers import Ancestral, Sampler, noising
 from intermode.schedules import CLEAN, Schedule
 from intermode.targets import Target
 from intermode.values import as_numbers
@@ -285,11 +285,7 @@ def propagate(
     """
     sampler, schedule = sampler or Ancestral(), denoiser.schedule
     for u in levels:
-        if law.t < u:
-            (a, s), (a_u, s_u) = schedule.level(law.t), schedule.level(u)
-            c_x, c_0, std = a_u / a, 0.0, math.sqrt(max(s_u**2 - (a_u / a * s) ** 2, 0.0))
-        else:
-            c_x, c_0, std = sampler.transition(schedule, law.t, u)
+        c_x, c_0, std = (noising if law.t < u else sampler.transition)(schedule, law.t, u)
         if std <= 0 and u != CLEAN:
             raise InputError("sampler: every step but the last must add noise; use ancestral sampling or eta > 0")
         law = _step(law, denoiser, u, c_x, c_0, std)
@@ -469,6 +465,11 @@ def _inside(target: Target, x: np.ndarray) -> np.ndarray:
     return inside
 
 
+def _levels(sampler: Sampler, schedule: Schedule) -> list[int]:
+    """The levels that a chain visits before its last step, with ``CLEAN`` where a restart begins."""
+    return [t for descent in sampler.descents(schedule) for t in (*descent, CLEAN)][:-1]
+
+
 def mass_on_grid(
     denoiser: Denoiser, target: Target, grid: Grid, sampler: Sampler | None = None, *, task: Task | None = None
 ) -> Mass:
@@ -477,7 +478,7 @@ def mass_on_grid(
     Cheaper than :func:`off_support`, and its error is that of the edge of the support alone: for following a training.
     """
     sampler = sampler or Ancestral()
-    first, *rest = sampler.timesteps(denoiser.schedule)
+    first, *rest = _levels(sampler, denoiser.schedule)
     law = propagate(start(denoiser.schedule, grid, first), denoiser, rest, sampler, task=task)
     assert isinstance(law, Law)
     mass = weigh(law, denoiser, target, sampler)
@@ -524,7 +525,7 @@ def off_support(
     denoiser, sampler = as_denoiser(model), sampler or Ancestral()
     grid = Grid.around(target, *(None if end is None else float(as_numbers("low, high", end)) for end in (low, high)))
     grid = replace(grid, cells=CELLS[grid.dimensions] if cells is None else cells)
-    steps = len(sampler.timesteps(denoiser.schedule))
+    steps = len(_levels(sampler, denoiser.schedule))
     for _ in range(3):
         with shown(progress).task("exact density", 2 * steps, 0, "steps") as task:
             coarser = replace(

@@ -7,6 +7,9 @@ a tile depends on the size of one sample alone, so that small samples do not pay
 
 On a GPU the tiles come from the device's own generator, seeded by the same hash: reproducible there, but other
 numbers than on a CPU.
+
+What is drawn for a sample after it was finished, to restart it, belongs to (seed, sample index, restart): it does not
+depend on how the sample was made.
 """
 
 from __future__ import annotations
@@ -23,16 +26,19 @@ __all__ = ["TILE_NUMBERS", "NoiseStream", "draws", "tile_size"]
 TILE_NUMBERS = 4096
 """Numbers in a tile: at about 5 ns each, the 3 µs that a call costs are lost in them."""
 
-PURPOSES = {"sample": 0, "train": 1, "data": 2, "renoise": 3, "select": 4, "bootstrap": 5, "init": 6, "probe": 7}
+PURPOSES = {
+    **{"sample": 0, "train": 1, "data": 2, "renoise": 3, "select": 4, "bootstrap": 5, "init": 6, "probe": 7},
+    "restart": 8,
+}
 
 
-def _sequence(seed: int, purpose: str, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose], index))
+def _sequence(seed: int, purpose: str, *place: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose], *place))
 
 
-def draws(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
-    """numpy's generator of (seed, purpose, index); ``purpose`` keeps streams of one seed apart."""
-    return np.random.Generator(np.random.SFC64(_sequence(seed, purpose, index)))
+def draws(seed: int, purpose: str, *place: int) -> np.random.Generator:
+    """numpy's generator of (seed, purpose, place), an index say; ``purpose`` keeps streams of one seed apart."""
+    return np.random.Generator(np.random.SFC64(_sequence(seed, purpose, *place or (0,))))
 
 
 def tile_size(shape: Sequence[int]) -> int:
@@ -50,6 +56,8 @@ class NoiseStream:
         shape: shape of one sample.
         purpose: one of ``PURPOSES``.
         device, dtype: of the tensors returned.
+        rows: (n,) of these samples, rising, if not all of them are asked for.
+        restart: number of the restart it is for, from 1; with ``purpose="restart"``.
 
     The k-th call returns the k-th noise of each of these samples, (count, *shape).
     """
@@ -64,23 +72,45 @@ class NoiseStream:
         purpose: str = "sample",
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        rows: np.ndarray | None = None,
+        restart: int | None = None,
     ) -> None:
-        self.shape = tuple(shape)
-        self.start, self.count = start, count
+        self.seed, self.shape = seed, tuple(shape)
+        self.start, self.count, self.rows = start, count, rows
         self.device, self.dtype = torch.device(device), dtype
-        self._tile = tile_size(self.shape)
-        first, last = start // self._tile, (start + count - 1) // self._tile
-        self._skip = start - first * self._tile
-        tiles = range(first, last + 1)
+        size = tile_size(self.shape)
+        self._tile = size
+        self._picked: slice | Tensor
+        if rows is None:
+            tiles = np.arange(start // size, (start + count - 1) // size + 1)
+            self._picked = slice(start - int(tiles[0]) * size, start - int(tiles[0]) * size + count)
+        else:
+            tiles, place = np.unique(rows // size, return_inverse=True)
+            self._picked = torch.from_numpy(place * size + rows % size).to(self.device)
+        places = [(int(tile), *(() if restart is None else (restart,))) for tile in tiles]
         if self.device.type == "cpu":
-            self._generators: list[np.random.Generator] = [draws(seed, purpose, tile) for tile in tiles]
+            self._generators: list[np.random.Generator] = [draws(seed, purpose, *place) for place in places]
         else:
             self._device_generators = [
                 torch.Generator(self.device).manual_seed(
-                    int(_sequence(seed, purpose, tile).generate_state(1, np.uint64)[0] >> np.uint64(1))
+                    int(_sequence(seed, purpose, *place).generate_state(1, np.uint64)[0] >> np.uint64(1))
                 )
-                for tile in tiles
+                for place in places
             ]
+
+    def restarted(self, restart: int) -> NoiseStream:
+        """The stream of a restart of the same samples."""
+        return NoiseStream(
+            self.seed,
+            self.start,
+            self.count,
+            self.shape,
+            purpose="restart",
+            device=self.device,
+            dtype=self.dtype,
+            rows=self.rows,
+            restart=restart,
+        )
 
     def __call__(self) -> Tensor:
         tiles = len(self._generators) if self.device.type == "cpu" else len(self._device_generators)
@@ -92,4 +122,4 @@ class NoiseStream:
             for device_generator, tile in zip(self._device_generators, batch, strict=True):
                 tile.normal_(generator=device_generator)
         flat = batch.reshape(-1, *self.shape)
-        return flat[self._skip : self._skip + self.count]
+        return flat[self._picked]

@@ -34,7 +34,7 @@ from intermode.denoisers import Denoiser
 from intermode.errors import InputError
 from intermode.schedules import CLEAN, Schedule
 
-__all__ = ["DDIM", "Ancestral", "Sampler", "Step", "Transition"]
+__all__ = ["DDIM", "Ancestral", "Sampler", "Step", "Transition", "noising"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ class Transition(NamedTuple):
     x: float
     x0: float
     std: float
+
+
+def noising(schedule: Schedule, t: int, u: int) -> Transition:
+    """The coefficients of a step up, to more noise: q(x_u | x_t) for t < u."""
+    (a_t, s_t), (a_u, s_u) = schedule.level(t), schedule.level(u)
+    return Transition(a_u / a_t, 0.0, math.sqrt(max(s_u**2 - (a_u / a_t * s_t) ** 2, 0.0)))
 
 
 class Sampler:

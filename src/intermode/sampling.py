@@ -19,7 +19,7 @@ from torch import Tensor
 
 from intermode.blocks import LOW_DIMENSIONAL_CHUNK, Plan, joined, split
 from intermode.denoisers import Denoiser, NetworkDenoiser
-from intermode.detect import Detector, SampleDetector, describe, watches
+from intermode.detect import Detector, SampleDetector, descent_scored, describe, watches
 from intermode.detect.registry import DEFAULTS, Detectors, Setting, resolve
 from intermode.engines import do
 from intermode.errors import InputError
@@ -28,6 +28,7 @@ from intermode.models import as_denoiser
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
 from intermode.samplers import Ancestral, Sampler, Step
+from intermode.schedules import CLEAN
 from intermode.thresholds import Kept, Threshold, keep
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
@@ -150,7 +151,9 @@ def _chunk(
 ) -> dict[str, Tensor]:
     """Samples, scores and divergence of one chunk, cut to the rows asked for."""
     watching = [detector for detector in detectors if watches(detector)]
-    steps = len(sampler.timesteps(denoiser.schedule))
+    descents = sampler.descents(denoiser.schedule)
+    scored = [descent_scored(watcher, denoiser.schedule, descents) for watcher in watching]
+    steps = sum(map(len, descents)) + len(descents) - 1
     report_every = max(steps // 20, 1)  # often enough to watch, too seldom to cost time
     reported = 0
     noise = NoiseStream(plan.seed, index * plan.chunk, plan.chunk, plan.shape, device=plan.device)
@@ -159,12 +162,13 @@ def _chunk(
         watcher.start(x_T.shape)
     x = x_T
     own = _condition_of(condition, plan.n, index * plan.chunk, plan.chunk, plan.device)
-    for step in sampler(denoiser, x_T, noise, **own):
-        for watcher in watching:
-            watcher.update(step)
+    for count, step in enumerate(sampler(denoiser, x_T, noise, **own), 1):
+        for watcher, descent in zip(watching, scored, strict=True):
+            if step.restart == descent and step.t != CLEAN:
+                watcher.update(step)
         x = step.x_next
-        if (step.index + 1) % report_every == 0 or step.index + 1 == steps:
-            done = plan.rows(index) * (step.index + 1) // steps
+        if count % report_every == 0 or count == steps:
+            done = plan.rows(index) * count // steps
             task.advance(done - reported)
             reported = done
     largest = x.flatten(1).abs().amax(1)
@@ -191,7 +195,7 @@ def replay(denoiser: Denoiser, sampler: Sampler, plan: Plan, chunk: int, **condi
 def predictions(
     denoiser: Denoiser, sampler: Sampler, plan: Plan, rows: Sequence[int], below: int, **condition: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """x0_hat of chosen samples over the last timesteps, by drawing their chunks again.
+    """x0_hat of chosen samples over the last timesteps before all restarts, by drawing their chunks again.
 
     Args:
         rows: sample indices, 0 <= row < plan.n.
@@ -206,7 +210,7 @@ def predictions(
         here = {row for row in rows if row // plan.chunk == chunk}
         timesteps = []
         for step in replay(denoiser, sampler, plan, chunk, **condition):
-            if step.t < below:
+            if step.t < below and step.restart == 0:
                 timesteps.append(step.t)
                 for row in here:
                     found[row].append(step.x0_hat[row - chunk * plan.chunk].cpu().numpy())
@@ -364,7 +368,7 @@ def drawing(
     names = [detector.name for detector in detectors]
     if len(set(names)) < len(names):
         raise InputError(f"detectors: the names {', '.join(names)} repeat; give each its own")
-    visited = sampler.timesteps(denoiser.schedule)
+    visited, *_ = sampler.descents(denoiser.schedule)  # a level that there is not is refused, too
     for detector in detectors:
         if watches(detector):
             detector.check(denoiser.schedule, visited)

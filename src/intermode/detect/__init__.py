@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from intermode.denoisers import Denoiser
-from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window, as_window, spread
+from intermode.detect.window import IMAGE_WINDOW, SNR, Fraction, Levels, StepWindow, Window, as_window, places, spread
 from intermode.errors import InputError
 from intermode.samplers import Step
 from intermode.schedules import Schedule
@@ -40,6 +40,7 @@ __all__ = [
     "TrajectoryDetector",
     "Window",
     "as_scores",
+    "descent_scored",
     "describe",
     "fit_batches",
     "flat",
@@ -101,6 +102,18 @@ Detector: TypeAlias = TrajectoryDetector | SampleDetector
 def watches(detector: Detector) -> TypeIs[TrajectoryDetector]:
     """Whether it looks at samples while they are made."""
     return hasattr(detector, "update")
+
+
+def descent_scored(detector: TrajectoryDetector, schedule: Levels, descents: Sequence[Sequence[int]]) -> int:
+    """Which descent of a chain that restarts a detector scores: the last that visits every timestep of its window.
+
+    A window never mixes descents; a detector without one sees the chain before all restarts.
+    """
+    window = getattr(detector, "window", None)
+    if window is None:
+        return 0
+    held = {place.t for place in places(schedule, descents[0]) if window.holds(place)}
+    return max(k for k, descent in enumerate(descents) if held <= set(descent))
 
 
 def describe(detector: Detector) -> str:
