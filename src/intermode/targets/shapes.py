@@ -8,6 +8,7 @@ of seven is the same law as dropping blanks.
 
 Two oracles know the support. :mod:`~intermode.targets.shape_support` finds the exactly nearest support image;
 :mod:`~intermode.targets.shape_oracle` reads the shapes off an image, whatever drew it, and says what is wrong.
+The ideal denoiser is a third (:mod:`~intermode.targets.shape_denoiser`): a model that never errs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from torch import Tensor
 from intermode.errors import InputError
 from intermode.files import replacing
 from intermode.noise import draws
+from intermode.schedules import Schedule
+from intermode.targets.shape_denoiser import ShapesDenoiser
 from intermode.targets.shape_oracle import ShapeLabels, read
 from intermode.targets.shape_support import COLUMN, KINDS, SIZE, NearestShapes, nearest, places, render
 
@@ -81,6 +84,10 @@ class Shapes:
             InputError: n < 1.
         """
         return torch.from_numpy(self.images(n, seed)).float().div_(127.5).sub_(1)[:, None]
+
+    def denoiser(self, schedule: Schedule) -> ShapesDenoiser:
+        """The ideal denoiser, E[x_0 | x_t] in closed form: see :mod:`intermode.targets.shape_denoiser`."""
+        return ShapesDenoiser(schedule, keep_blank=self.keep_blank)
 
     def nearest(self, x: Tensor | np.ndarray, *, range: Range = "[-1,1]") -> NearestShapes:
         """The exactly nearest support image of each image, and the squared distance to it by column.
