@@ -29,6 +29,8 @@ from intermode.studies.study import configured, load_study
 
 NO_RESULT = ("checkpoint_every", "track")
 """Settings of a training on which its weights do not depend."""
+EARLIER_NETWORK, EARLIER_TRAINING = {"kind": "mlp", "final_norm": True}, {"targets": "noise", "reference": 1000}
+"""What records say nothing of that were made before there was a choice."""
 
 
 def wanted(model: Model) -> dict[str, Any]:
@@ -47,11 +49,17 @@ def wanted(model: Model) -> dict[str, Any]:
 def recorded(folder: Path) -> dict[str, Any]:
     """The same of a model folder."""
     config, made = read_json(folder / "config.json"), provenance_of(folder)
+    network, training = config["network"], made.get("training", {})
+    if network.get("kind") == "mlp":
+        network = {**EARLIER_NETWORK, **network}
+    if training:
+        training = {**EARLIER_TRAINING, **training}
     return {
-        **{name: config[name] for name in ("network", "schedule", "prediction")},
+        "network": network,
+        **{name: config[name] for name in ("schedule", "prediction")},
         "target": made.get("target"),
         "size": made.get("training_samples"),
-        **{name: value for name, value in made.get("training", {}).items() if name not in NO_RESULT},
+        **{name: value for name, value in training.items() if name not in NO_RESULT},
     }
 
 

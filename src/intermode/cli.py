@@ -34,6 +34,8 @@ def train(
     batch: int | None = None,
     learning_rate: float = 1e-3,
     ema: float | None = None,
+    targets: Literal["noise", "posterior"] = "noise",
+    reference: int = 1000,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
@@ -51,6 +53,8 @@ def train(
         batch: samples in a step; unless given 1000, of images 32.
         learning_rate: of Adam, falling to zero along a cosine.
         ema: decay of an average of the weights, 0 for none; unless given 0, of images 0.999.
+        targets: what it learns: the noise that was drawn, or its posterior mean over a reference batch.
+        reference: points of that batch.
         seed: of weights, batches and noise.
         device: cpu or cuda.
         threads: torch's on a CPU; small batches are faster with one.
@@ -68,7 +72,9 @@ def train(
         network={"kind": "mlp", "dimensions": samples.shape[1], "width": width} if flat else None,
         schedule=noise.made(image=not flat),
         labels=None if labels is None else read_classes(labels, "labels"),
-        **_of(locals(), "steps", "batch", "learning_rate", "ema", "seed", "device", "track", "out"),
+        **_of(
+            locals(), "steps", "batch", "learning_rate", "ema", "targets", "reference", "seed", "device", "track", "out"
+        ),
         progress=True,
     )
     print(f"model: {out} (loss {trained.losses[-1]:.4g}, {trained.seconds:.0f} s)")

@@ -197,7 +197,7 @@ class NetworkDenoiser(Denoiser):
 
 
 class MixtureDenoiser(Denoiser):
-    """The ideal denoiser of a Gaussian mixture: the posterior mean in closed form, for an int ``t``."""
+    """The ideal denoiser of a Gaussian mixture: the posterior mean in closed form."""
 
     def __init__(self, mixture: GaussianMixture, schedule: Schedule) -> None:
         self.mixture, self.schedule = mixture, schedule
@@ -214,11 +214,14 @@ class MixtureDenoiser(Denoiser):
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         if isinstance(t, int):
             return self.mixture.posterior_mean(x_t, *self.schedule.level(t))
-        x0_hat = torch.empty_like(x_t)
-        for value in torch.unique(t).tolist():
-            rows = t == value
-            x0_hat[rows] = self.mixture.posterior_mean(x_t[rows], *self.schedule.level(int(value)))
-        return x0_hat
+        a, s = self.schedule.level_like(t, x_t)
+        mixture = (self.mixture.means, self.mixture.sigma, self.mixture.weights)
+        means, sigma, weights = (torch.as_tensor(part).to(x_t) for part in mixture)
+        variance = (a * sigma) ** 2 + s**2  # (B, K): a level for each sample
+        square = sum((x_t[:, i, None] - a * means[:, i]) ** 2 for i in range(x_t.shape[1]))
+        logs = torch.log(weights) - 0.5 * (square / variance + x_t.shape[1] * torch.log(variance))
+        responsibility, pull = torch.softmax(logs, dim=1), a * sigma**2 / variance
+        return (responsibility * (1 - a * pull)) @ means + (responsibility * pull).sum(1, keepdim=True) * x_t
 
 
 class TabulatedDenoiser(Denoiser):

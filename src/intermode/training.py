@@ -3,9 +3,10 @@ r"""The training loop: denoising with a mean squared error at uniform timesteps 
 .. math::
     \min_\theta \; \mathbb E_{x_0, t, \varepsilon} \bigl\| f_\theta(a_t x_0 + s_t \varepsilon, t) - y \bigr\|^2
 
-with :math:`y = \varepsilon` unless the network predicts something else. Batch, timesteps and noise of a step
-are drawn from (seed, step), so a resumed run needs no generator's state and goes on bit for bit. `accelerate`
-places the work on one device or many: each process computes its share of the same global batch.
+with :math:`y = \varepsilon` unless the network predicts something else, or learns its mean
+(:mod:`intermode.training_targets`). Batch, timesteps and noise of a step are drawn from (seed, step), so a resumed run
+needs no generator's state and goes on bit for bit. `accelerate` places the work on one device or many: each process
+computes its share of the same global batch.
 
 :func:`train` is for everybody and chooses what is not given by the data's shape; :func:`fit` trains a network that is
 there.
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from intermode.denoisers import NetworkDenoiser, Prediction
+from intermode.denoisers import Denoiser, NetworkDenoiser, Prediction
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.models import check_saving, load_model, provenance_of, save_model
@@ -36,12 +37,16 @@ from intermode.noise import draws
 from intermode.progress import Progress, Silent
 from intermode.provenance import provenance
 from intermode.schedules import Schedule, cosine, linear
+from intermode.targets import Target
+from intermode.training_targets import ReferenceMean, objective
 from intermode.verbs import as_samples, shown, strict
 
 __all__ = ["TrainConfig", "Trained", "default_network", "fit", "train"]
 
 LOSS_POINTS = 200
 """Points of the loss curve, each a mean over an equal share of the steps."""
+DRAWS = 1000
+"""Of a target, that tell it from others."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class TrainConfig:
         decay: ``cosine`` lets the learning rate fall to zero; ``none`` keeps it (the paper).
         ema: decay of an exponential moving average of the weights, e.g. 0.999; 0 for none (the paper).
         drop: share of the labels that are kept from the network, 0..1.
+        targets: ``noise`` learns from what was drawn, ``posterior`` from its mean given x_t over a reference batch of
+            the data, which takes the noise out of the target; see :mod:`intermode.training_targets`.
+        reference: points of that batch, drawn in each step; the whole data set where it has no more. A step costs so
+            many multiplications more for each number of the batch.
         seed: of the batches and of the noise.
         checkpoint_every: steps between checkpoints.
         precision: ``no`` (float32), ``bf16`` or ``fp16``, as `accelerate` names them.
@@ -71,6 +80,8 @@ class TrainConfig:
     decay: Literal["cosine", "none"] = "cosine"
     ema: float = 0.0
     drop: float = 0.1
+    targets: Literal["noise", "posterior"] = "noise"
+    reference: int = 1000
     seed: int = 0
     checkpoint_every: int = 1000
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -78,7 +89,7 @@ class TrainConfig:
     track: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every"):
+        for name in ("steps", "batch", "reference", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} must be at least 1")
         if not self.learning_rate > 0:
@@ -93,6 +104,8 @@ class TrainConfig:
             raise InputError(f"precision: unknown {self.precision!r}; choose no, bf16 or fp16")
         if self.decay not in ("cosine", "none"):
             raise InputError(f"decay: unknown {self.decay!r}; choose cosine or none")
+        if self.targets not in ("noise", "posterior"):
+            raise InputError(f"targets: unknown {self.targets!r}; choose noise or posterior")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -122,16 +135,6 @@ class Trained(NetworkDenoiser):
         return f"model of samples of shape {self.shape}, loss {self.losses[-1]:.4g}, trained in {self.seconds:.0f} s"
 
 
-def _objective(prediction: Prediction, x_0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    if prediction == "eps":
-        return eps
-    if prediction == "x0":
-        return x_0
-    if prediction == "v":
-        return a * eps - s * x_0
-    return eps - x_0
-
-
 @strict
 def train(
     data: Any,
@@ -146,6 +149,8 @@ def train(
     decay: Literal["cosine", "none"] = "cosine",
     ema: float | None = None,
     drop: float = 0.1,
+    targets: Literal["noise", "posterior"] = "noise",
+    reference: int = 1000,
     seed: int = 0,
     precision: Literal["no", "bf16", "fp16"] = "no",
     compile: bool = False,
@@ -168,8 +173,8 @@ def train(
         schedule: the forward process.
         prediction: what the network predicts: ``eps``, ``x0``, ``v`` or ``flow``.
         labels: (n,) classes 0..K - 1 to condition on; the default network is then told one of them.
-        steps, batch, learning_rate, decay, ema, drop, precision, compile, checkpoint_every, track: see
-            :class:`TrainConfig`.
+        steps, batch, learning_rate, decay, ema, drop, targets, reference, precision, compile, checkpoint_every, track:
+            see :class:`TrainConfig`.
         seed: of weights, batches and noise.
         device: ``cpu`` or ``cuda``.
         out: the folder of the model, as :func:`intermode.load` opens it; a training that was interrupted goes on from
@@ -190,6 +195,8 @@ def train(
         decay=decay,
         ema=(0.999 if image else 0.0) if ema is None else ema,
         drop=drop,
+        targets=targets,
+        reference=reference,
         seed=seed,
         checkpoint_every=checkpoint_every,
         precision=precision,
@@ -284,12 +291,13 @@ def _claim(folder: Path, identity: dict[str, str]) -> None:
 def fit(
     network: nn.Module,
     schedule: Schedule,
-    data: Tensor,
+    data: Tensor | Target,
     config: TrainConfig,
     *,
     prediction: Prediction = "eps",
     folder: Path | None = None,
     labels: Tensor | None = None,
+    ideal: Denoiser | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     watch: Callable[[int, NetworkDenoiser], None] | None = None,
@@ -300,11 +308,12 @@ def fit(
     Args:
         network: with fresh weights; its ``description`` (if any) is part of the checkpoint's identity.
         schedule: the forward process.
-        data: (n, *shape) float32 training samples.
+        data: (n, *shape) float32 training samples; or a target, of which every batch is drawn anew.
         config: how to train.
         prediction: what the network predicts.
         labels: (n,) int64 classes 0..K - 1, told to a network that takes ``class_labels``; at a share ``drop`` of the
             config it is told class K, "none given", so that it can be guided (Ho & Salimans 2022, algorithm 1).
+        ideal: learn its x0_hat, an E[x_0 | x_t] in closed form, from the same batches in place of what was drawn.
         folder: for ``checkpoint.safetensors``; a killed run goes on from it, bit for bit on a CPU.
         device: ``cpu`` or ``cuda`` (under ``accelerate launch``: that process's device).
         progress: shown to the user.
@@ -314,11 +323,16 @@ def fit(
         InputError: no data, data that is not finite, or a checkpoint of another training.
         FloatingPointError: the loss is no longer finite.
     """
-    if len(data) == 0:
-        raise InputError("data: there are no training samples")
-    if not torch.isfinite(data).all():
-        raise InputError("data: holds values that are not finite")
-    none_given = _none_given(network, data, labels) if labels is not None else 0
+    none_given = 0
+    if isinstance(data, Tensor):
+        if len(data) == 0:
+            raise InputError("data: there are no training samples")
+        if not torch.isfinite(data).all():
+            raise InputError("data: holds values that are not finite")
+        if labels is not None:
+            none_given = _none_given(network, data, labels)
+    elif labels is not None or config.targets == "posterior":
+        raise InputError("data: points that are drawn anew have no labels and no reference batch; give samples")
     from accelerate import Accelerator
 
     accelerator = Accelerator(
@@ -331,23 +345,31 @@ def fit(
     progress = progress or Silent()
     state = _State(network.to(accelerator.device), config, accelerator)
     path = folder / "checkpoint.safetensors" if folder else None
-    identity = _identity(network, schedule, data, config, prediction, labels)
+    identity = _identity(network, schedule, data, config, prediction, labels, ideal)
     if path and path.exists():
         state.load(path, identity)
         progress.notice(f"training goes on after step {state.step} of {config.steps}")
     if config.track:
         accelerator.init_trackers("intermode", config=asdict(config))
     denoiser = NetworkDenoiser(network, schedule, prediction)
-    data = data.to(accelerator.device)
+    stable = None
+    if isinstance(data, Tensor):
+        data = data.to(accelerator.device)
+        if config.targets == "posterior":
+            stable = ReferenceMean(data, config.reference, labels, none_given)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     mine = slice(rank * config.batch // ranks, (rank + 1) * config.batch // ranks)
-    shape = tuple(data.shape[1:])
+    shape = tuple(data.shape[1:] if isinstance(data, Tensor) else data.shape)
     per_point = math.ceil(config.steps / LOSS_POINTS)
     begin = time.perf_counter()
     with progress.task("training", config.steps, state.step, "steps") as task:
         while state.step < config.steps:
             rng = draws(config.seed, "train", state.step)
-            rows = torch.from_numpy(rng.integers(0, len(data), config.batch)[mine]).to(accelerator.device)
+            if isinstance(data, Tensor):
+                rows = torch.from_numpy(rng.integers(0, len(data), config.batch)[mine]).to(accelerator.device)
+                x_0 = data[rows]
+            else:
+                x_0 = data.sample(config.batch, int(rng.integers(2**62)))[mine].to(accelerator.device)
             t = torch.from_numpy(rng.integers(0, len(schedule), config.batch)[mine]).to(accelerator.device)
             noise = rng.standard_normal((config.batch, *shape), dtype=np.float32)[mine]
             eps = torch.from_numpy(noise).to(accelerator.device)
@@ -356,17 +378,24 @@ def fit(
                 kept = rng.random(config.batch)[mine] >= config.drop
                 classes = labels[rows.cpu()].where(torch.from_numpy(kept), torch.tensor(none_given))
                 told = {"class_labels": classes.to(accelerator.device)}
-            x_0 = data[rows]
             a, s = schedule.level_like(t, x_0)
+            x_t = a * x_0 + s * eps
             with accelerator.autocast():
-                output = state.wrapped(a * x_0 + s * eps, t, **told)
+                output = state.wrapped(x_t, t, **told)
             output = output.sample if hasattr(output, "sample") else output
-            loss = (output.float() - _objective(prediction, x_0, eps, a, s)).square().mean()
+            mean = None
+            if ideal is not None:
+                mean = ideal(x_t.to(ideal.dtype), t).to(x_0)
+            elif stable is not None:
+                mean = stable(rng, x_t, a, s, x_0, told.get("class_labels"))
+            if mean is not None:
+                x_0, eps = mean, eps + a / s * (x_0 - mean)
+            loss = (output.float() - objective(prediction, x_0, eps, a, s)).square().mean()
             state.advance(loss, accelerator)
             if state.step % per_point == 0 or state.step == config.steps:
-                mean = state.close_loss_point()
+                loss_point = state.close_loss_point()
                 if config.track:
-                    accelerator.log({"loss": mean, "learning_rate": config.rate(state.step - 1)}, step=state.step)
+                    accelerator.log({"loss": loss_point, "learning_rate": config.rate(state.step - 1)}, step=state.step)
             done = state.step == config.steps
             # before the checkpoint: a run that is killed between the two watches this step again
             if watch and watch_every and (done or state.step % watch_every == 0):
@@ -401,21 +430,24 @@ def _none_given(network: nn.Module, data: Tensor, labels: Tensor) -> int:
 def _identity(
     network: nn.Module,
     schedule: Schedule,
-    data: Tensor,
+    data: Tensor | Target,
     config: TrainConfig,
     prediction: Prediction,
     labels: Tensor | None,
+    ideal: Denoiser | None = None,
 ) -> dict[str, str]:
     """What a checkpoint must agree on to be continued. Trackers and checkpoint times may change."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("track", "checkpoint_every")}
-    digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes())
+    points = data if isinstance(data, Tensor) else data.sample(DRAWS, 0)
+    digest = hashlib.sha256(points.detach().cpu().contiguous().numpy().tobytes())
     if labels is not None:
         digest.update(labels.detach().cpu().contiguous().numpy().tobytes())
     described = {
         "network": getattr(network, "description", type(network).__name__),
         "schedule": schedule.config,
-        "data": [list(data.shape), digest.hexdigest()],
+        "data": [list(points.shape) if points is data else "drawn anew", digest.hexdigest()],
         "prediction": prediction,
+        "ideal": ideal.identity if ideal else None,
         **settings,
     }
     return {k: json.dumps(v, sort_keys=True, default=str) for k, v in described.items()}

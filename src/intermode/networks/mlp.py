@@ -61,13 +61,20 @@ class ResidualMLP(nn.Module):
         slope: of the LeakyReLU.
         tied_blocks: use one block ``blocks`` times, as the authors' released code does; the paper's text
             has separate blocks.
+        final_norm: normalise before the last layer, as the paper does; it bounds the output.
 
     Raises:
         InputError: dimensions or blocks under 1, or a width that is odd or under 4.
     """
 
     def __init__(
-        self, dimensions: int, width: int = 128, blocks: int = 3, slope: float = 0.02, tied_blocks: bool = False
+        self,
+        dimensions: int,
+        width: int = 128,
+        blocks: int = 3,
+        slope: float = 0.02,
+        tied_blocks: bool = False,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         if dimensions < 1 or blocks < 1:
@@ -81,12 +88,14 @@ class ResidualMLP(nn.Module):
             "blocks": blocks,
             "slope": slope,
             "tied_blocks": tied_blocks,
+            "final_norm": final_norm,
         }
         self.width, self.repeat = width, blocks if tied_blocks else 1
         self.input = nn.Linear(dimensions, width)
         self.embed = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(slope))
         self.blocks = nn.ModuleList(Block(width, slope) for _ in range(1 if tied_blocks else blocks))
-        self.output = nn.Sequential(nn.LayerNorm(width), nn.LeakyReLU(slope), nn.Linear(width, dimensions))
+        norm = nn.LayerNorm(width) if final_norm else nn.Identity()
+        self.output = nn.Sequential(norm, nn.LeakyReLU(slope), nn.Linear(width, dimensions))
 
     @property
     def shape(self) -> tuple[int, ...]:
