@@ -35,7 +35,7 @@ EARLIER_NETWORK, EARLIER_TRAINING = {"kind": "mlp", "final_norm": True}, {"targe
 
 def wanted(model: Model) -> dict[str, Any]:
     """What the record of a trained model says."""
-    training = asdict(model.train.seeded(model.seed))
+    training = asdict(model.training())
     return {
         "network": build(model.network.description(model.shape, model.classes)).description,
         "schedule": model.noise.schedule.config,

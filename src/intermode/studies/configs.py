@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from intermode.blocks import Plan
-from intermode.denoisers import Prediction
+from intermode.denoisers import Denoiser, Prediction
 from intermode.errors import InputError
 from intermode.models import shipped
 from intermode.networks import build
 from intermode.samplers import Ancestral
 from intermode.schedules import Schedule, cosine, linear
+from intermode.targets import Target
 from intermode.targets.gaussian import GaussianMixture, line
 from intermode.targets.lattice import LATTICES
 from intermode.targets.shapes import Shapes
@@ -263,6 +264,18 @@ class Model:
     def data(self) -> tuple[Tensor, Tensor | None]:
         """Training samples, and their classes if they have any."""
         return self.target.target.sample(self.size, self.seed), None
+
+    def fresh(self) -> Target | None:
+        """What every batch is drawn of anew, in place of training samples."""
+        return None
+
+    def ideal(self) -> Denoiser | None:
+        """What it learns, in place of the noise that was drawn."""
+        return None
+
+    def training(self) -> TrainConfig:
+        """How it is trained, with its seed."""
+        return self.train.seeded(self.seed)
 
 
 @dataclass(frozen=True)

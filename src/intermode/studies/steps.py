@@ -27,6 +27,7 @@ from intermode.provenance import provenance
 from intermode.samplers import Sampler
 from intermode.sampling import Samples, drawing, score, scores_of
 from intermode.studies.configs import Images, Lattice, Mixture, Model, Pool
+from intermode.targets import Target
 from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit
 
@@ -76,15 +77,18 @@ def train_model(
         record = provenance_of(place)
         return {"losses": record["losses"], "train_s": record["train_s"]}
     words = model.words
+    x: Tensor | Target
     if "data" in running.inputs:
         given, words = running.inputs["data"].tensors(), f"{words}, generated"
         x, labels = given["x"], given.get("labels")
+    elif (fresh := model.fresh()) is not None:
+        x, labels = fresh, None
     else:
         x, labels = model.data()
     network = build(model.network.description(model.shape, model.classes), model.seed)
     if "start" in running.inputs:
         network.load_state_dict(denoiser_of(running.inputs["start"]).network.state_dict())
-    config = model.train.seeded(model.seed)
+    config = model.training()
     trained = fit(
         network,
         schedule,
@@ -92,6 +96,7 @@ def train_model(
         config,
         prediction=model.prediction,
         labels=labels,
+        ideal=model.ideal(),
         folder=running.folder,
         device=running.device,
         progress=running.progress,
@@ -100,7 +105,8 @@ def train_model(
     )
     facts = {"losses": [round(float(loss), 6) for loss in trained.losses], "train_s": trained.seconds}
     record = {**provenance(running.device, running.threads), "target": words, "training": asdict(config)}
-    save_model(place, trained, {**record, "training_samples": len(x), **facts})
+    seen = len(x) if isinstance(x, Tensor) else config.steps * config.batch
+    save_model(place, trained, {**record, "training_samples": seen, **facts})
     (running.folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return facts
 
