@@ -7,7 +7,7 @@ import torch
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Store
-from intermode.studies.shapes import LABELS, STUDY, Config, against, jobs
+from intermode.studies.shapes import LABELS, STUDY, WORDS, Config, against, jobs
 from intermode.studies.steps import labelled, pool_of
 from intermode.studies.study import configured, reproduce
 from intermode.targets.shapes import Shapes
@@ -43,7 +43,10 @@ def test_captions_count_what_is_shown(run):
     caption = metrics["figures"]["hallucinated"]
     rules = dict(metrics["series"]["rules"])
     assert caption.startswith(f"16 hallucinated images: {rules.get('duplicate', 0)} with two of a kind, ")
-    assert f"{rules['malformed']} malformed" in caption
+    wrong = rules.keys() - {"duplicate", "in-support"}
+    assert wrong
+    for rule in wrong:
+        assert f"{rules[rule]} {WORDS.get(rule, rule)}" in caption
 
 
 def test_labels_are_the_oracles_and_strips_end_in_the_image(run):

@@ -31,7 +31,7 @@ from intermode.models import provenance_of
 from intermode.recursion import PER_CLASS, UNSCORED, Data, select, training_data
 from intermode.sampling import Samples, scores_of
 from intermode.studies.configs import Model, Pool, check_least
-from intermode.studies.steps import View, model_job, pool_job, pool_of, score_job
+from intermode.studies.steps import View, check_detectors, model_job, pool_job, pool_of, score_job
 from intermode.studies.study import Claim, Found, Measured, Picture, below
 
 __all__ = [
@@ -127,12 +127,7 @@ class Recursion:
     window: tuple[int, int]
 
     def __post_init__(self) -> None:
-        schedule = self.model.noise.schedule
-        for detector in self.detectors.values():
-            if watches(detector):
-                detector.check(schedule, self.drawing.of(1).sampler.timesteps(schedule))
-            else:
-                detector.check(schedule)
+        check_detectors(self.detectors.values(), self.model, self.drawing.of(1).sampler)
 
     @property
     def seed(self) -> int:
@@ -179,10 +174,8 @@ def key(seed: int, arm: str, generation: int, what: str) -> str:
     return f"seed-{seed}-{place}-{what}"
 
 
-@dataclass(frozen=True)
-class _Generation:
-    model: Job
-    pool: Job
+_Generation: TypeAlias = tuple[Job, Job]
+"""A model and the pool of its samples."""
 
 
 def recursion_jobs(
@@ -209,11 +202,11 @@ def recursion_jobs(
         what = {"measure": measure, "classes": model.classes}
         row = Job(key(seed, arm, g, "row"), measure_row, what, {"model": made, "pool": drawn})
         jobs.update({job.name: job for job in (made, drawn, row)})
-        return _Generation(made, drawn)
+        return made, drawn
 
     for seed in range(config.seed, config.seed + arms.seeds):
         first = generation(seed, "", 0, config.model, shipped, None)
-        later = (tuned, first.model) if tuned is not None else (config.model, shipped)
+        later = (tuned, first[0]) if tuned is not None else (config.model, shipped)
         for arm in arms.names:
             past, own = [first], detectors.get(arm.removesuffix(PER_CLASS))
             for g in range(1, arms.last(arm) + 1):
@@ -236,10 +229,10 @@ def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], o
     }
     inputs: dict[str, Job] = {}
     for g in range(0 if arms.accumulate else len(past) - 1, len(past)):
-        inputs[f"pool-{g:02d}"] = past[g].pool
+        inputs[f"pool-{g:02d}"] = past[g][1]
         if own is not None and not watches(own):
             name = key(model.seed, arm, g, f"scores-{own.name}")
-            inputs[f"scores-{g:02d}"] = score_job(name, past[g].model, past[g].pool, [own], model.seed + 1000 * g)
+            inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g)
     return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
 
 
@@ -338,17 +331,11 @@ def filter_claims(
     config: Recursion, quantity: Quantity, id: str, paper: str, *, arm: str = "hal", how: str = "Filtering by Hal"
 ) -> list[Claim]:
     """That a filter beats a random selection, generation by generation, if there are both arms."""
-    return [
-        Claim(
-            f"{id}-{g}",
-            f"{arm}_over_random_{quantity.name}_{g}",
-            below(1.0),
-            f"{how} beats random selection: {quantity.words}, {arm} over random, generation {g}, under 1",
-            paper,
-        )
-        for g in range(1, config.arms.generations + 1)
-        if {"random", arm} <= set(config.arms.names)
-    ]
+    found = []
+    for g in range(1, config.arms.generations + 1) if {"random", arm} <= set(config.arms.names) else ():
+        words = f"{how} beats random selection: {quantity.words}, {arm} over random, generation {g}, under 1"
+        found.append(Claim(f"{id}-{g}", f"{arm}_over_random_{quantity.name}_{g}", below(1.0), words, paper))
+    return found
 
 
 def curves(name: str, label: str, mean: Callable[[Rows], Estimate], caption: str, *, log_y: bool = False) -> Picture:

@@ -355,29 +355,24 @@ def judged(config: Config, measured: Measured) -> dict[str, list[Row]]:
 
 
 def claims(config: Config) -> list[Claim]:
-    def claim(source: str, end: str, measure: str, bound: Bound, words: str) -> Claim:
-        return Claim(f"{source}-{end}", f"{source}_{measure}", bound, f"{source}: {words}", "–")
-
-    found = []
-    for source in map(SOURCES.__getitem__, config.targets):
-        here = partial(claim, source.name)
-        if not source.image:
-            words = "the best detector removes 99.9 % of the hallucinations and keeps 99 % of the others"
-            found.append(here("best", "best_removed_at_99_kept", at_least(0.999), words))
-        elif "hal" in config.names:
-            words = "the best detector beats Hal (its AUROC less Hal's, from the ends of both intervals, at least 0)"
-            found.append(here("better-than-hal", "auroc_over_hal", at_least(0), words))
-        words = f"the best detector costs under 5 % of generating the sample in {CHAIN} steps (measured time)"
-        found.append(here("cost", "best_relative_time", below(CHEAP), words))
-        words = "two cheap scores together beat the best single one (AUROC less its, from the ends of both, at least 0)"
-        found.append(here("combined", "auroc_of_two_over_one", at_least(0), words))
+    two = "two cheap scores together beat the best single one (AUROC less its, from the ends of both, at least 0)"
+    most = "the best detector removes 99.9 % of the hallucinations and keeps 99 % of the others"
+    more = "the best detector beats Hal (its AUROC less Hal's, from the ends of both intervals, at least 0)"
+    costs = f"the best detector costs under 5 % of generating the sample in {CHAIN} steps (measured time)"
     chosen = DEFAULTS["finished"] if DEFAULTS["finished"] in config.names else "the best detector"
+    said: list[tuple[str, str, str, Bound, str]] = []
+    for name in config.targets:
+        if not SOURCES[name].image:
+            said.append((name, "best", "best_removed_at_99_kept", at_least(0.999), most))
+        elif "hal" in config.names:
+            said.append((name, "better-than-hal", "auroc_over_hal", at_least(0), more))
+        said.append((name, "cost", "best_relative_time", below(CHEAP), costs))
+        said.append((name, "combined", "auroc_of_two_over_one", at_least(0), two))
     for name, alpha, part in itertools.product(config.targets, ALPHAS, PARTS):
-        least = 1 - MARGIN * alpha
+        least, end = 1 - MARGIN * alpha, f"conformal-{part.replace('_', '-')}-{alpha:g}"
         loses = f"a conformal threshold on {chosen} that may lose {alpha:.0%} of {PARTS[part]}"
-        end = f"conformal-{part.replace('_', '-')}-{alpha:g}"
-        found.append(claim(name, end, f"{part}_{alpha:g}", at_least(least), f"{loses} keeps at least {least:.0%}"))
-    return found
+        said.append((name, end, f"{part}_{alpha:g}", at_least(least), f"{loses} keeps at least {least:.0%}"))
+    return [Claim(f"{of}-{end}", f"{of}_{key}", bound, f"{of}: {words}", "–") for of, end, key, bound, words in said]
 
 
 def roc(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -433,30 +428,23 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "targets": ("gaussian-1d-under",), "detectors": ("hal", "residual", "lid", "knn", "random", "oracle"),
-        "draw": 20_000, "hallucinated": 60, "in_support": 120, "fitting": 300, "undertraining": 0.5,
-    },
-    "quick": {},
-    "long": {"draw": 10_000_000, "hallucinated": 6000, "in_support": 20_000, "images": 4096, "images_kept": 500},
-    "paper": {
-        "draw": 20_000_000, "images": 7500, "image_steps": 250, "hallucinated": 5000, "in_support": 20_000,
-        "images_kept": 5000,
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "bench",
     figures="–",
     summary="Which detector is best: all of them on the same samples, where the truth is known",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "targets": ("gaussian-1d-under",), "detectors": ("hal", "residual", "lid", "knn", "random", "oracle"),
+            "draw": 20_000, "hallucinated": 60, "in_support": 120, "fitting": 300, "undertraining": 0.5,
+        },
+        "quick": {},
+        "long": {"draw": 10_000_000, "hallucinated": 6000, "in_support": 20_000, "images": 4096, "images_kept": 500},
+        "paper": {
+            "draw": 20_000_000, "images": 7500, "image_steps": 250, "hallucinated": 5000, "in_support": 20_000,
+            "images_kept": 5000,
+        },
+    },
     times={"smoke": "20 s", "quick": "25 min", "long": "~4 h", "paper": "~10 h"},
-    jobs=jobs,
-    measures=(leaderboard,),
-    claims=claims,
-    pictures=pictures,
+    config=Config, jobs=jobs, measures=(leaderboard,), claims=claims, pictures=pictures,
 )
+# fmt: on

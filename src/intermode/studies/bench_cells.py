@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import timeit
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -163,14 +164,13 @@ class Kept:
 
 def kept_of(done: Done, label: str) -> Kept:
     """What a job kept, with that label."""
-    tensors, facts = done.tensors(), done.facts
-    found = {name: value.numpy() for name, value in tensors.items()}
+    x, facts = done.tensors(), done.facts
+    found = {name: value.numpy() for name, value in x.items()}
     counted = found[f"chosen-{label}"] | ~found[OFF_SUPPORT]
     first = np.arange(len(counted)) < len(counted) // 2
     hal = {name: value for name, value in found.items() if name.startswith("hal-")}
-    halves = first & counted, ~first & counted
     numbers = facts["evaluation_s"], facts["drawn"], facts["hallucinated"][label]
-    return Kept(tensors["x"], found["rows"], found[label], *halves, hal, *numbers)
+    return Kept(x["x"], found["rows"], found[label], first & counted, ~first & counted, hal, *numbers)
 
 
 def keep(running: Running) -> dict[str, Any]:
@@ -209,65 +209,39 @@ def _evaluation_seconds(denoiser: Denoiser, device: str) -> list[float]:
     """Of one sample in one network evaluation as samplers do it: a large batch at one timestep."""
     batch = 32 if len(denoiser.shape) > 1 else 16384
     x = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    times = []
-    with torch.no_grad():
-        for _ in range(5):
-            begin = time.perf_counter()
-            denoiser(x, 10).cpu()  # waits for a GPU
-            times.append((time.perf_counter() - begin) / batch)
-    return times
-
-
-LOW: tuple[tuple[int, ...], ...] = ((0, 1), (1, 2, 3), (3, 5, 7, 10), (10, 15, 20))
-IMAGE: tuple[tuple[int, ...], ...] = ((10, 20), (25, 50, 100), (100, 200), (200, 300, 400), (400, 500, 600))
-RENOISED = {False: ((0, 9), (0, 15), (5, 20)), True: ((50, 150), (100, 150), (200, 400), (400, 600))}
-
-
-def _each(make_one: Callable[[tuple[int, ...]], Detector]) -> Callable[[Setting], list[Detector]]:
-    return lambda setting: [make_one(timesteps) for timesteps in (IMAGE if setting.image else LOW)]
-
-
-def _posterior(statistic: Any) -> Callable[[Setting], list[Detector]]:
-    def listed(setting: Setting) -> list[Detector]:
-        # whole Jacobians in a few dimensions, as many products beyond
-        probes = 4 if setting.image else setting.shape[0]
-        chosen = ((25, 50), (100, 200), (300, 400)) if setting.image else LOW
-        return [PosteriorVariance(statistic, timesteps, probes) for timesteps in chosen]
-
-    return listed
-
-
-def _short(name: str, of_images: Callable[[Setting], Detector]) -> Callable[[Setting], list[Detector]]:
-    """Of images: detectors that follow a sample through a chain, which would take most of the benchmark's time."""
-    return lambda setting: [of_images(setting) if setting.image else make(name, setting)]
-
-
-CANDIDATES: dict[str, Callable[[Setting], list[Detector]]] = {
-    "hal-renoise": lambda s: [HalRenoise(low, high, 10) for low, high in RENOISED[s.image]],
-    "residual": _each(Residual),
-    "lid": _each(lambda timesteps: LID(timesteps, 32)),
-    "posterior-variance": _posterior("trace"),
-    "posterior-variance-largest": _posterior("largest"),
-    "aleatoric": _each(lambda timesteps: Aleatoric(timesteps, 5)),
-    "curvature": _each(Curvature),
-    "lmi": _short("lmi", lambda _: LMI(range(0, 1000, 100))),
-    "bayesdiff": _short("bayesdiff", lambda _: BayesDiff(range(0, 1000, 125), probes=5)),
-    "generative-uncertainty": _short(
-        "generative-uncertainty", lambda s: GenerativeUncertainty(range(0, 1000, 100), features=s.features)
-    ),
-    "knn": lambda s: [KNN(k, s.features) for k in (1, 5)],
-    "realism": lambda s: [Realism(k, s.features) for k in (3, 5)],
-}
-"""The settings that the benchmark chooses from; a detector that is not listed is run as the registry makes it."""
+    with torch.no_grad():  # copied, which waits for a GPU
+        return [second / batch for second in timeit.repeat(lambda: denoiser(x, 10).cpu(), number=1, repeat=5)]
 
 
 def candidates(name: str, setting: Setting) -> list[Detector]:
-    """At least one instance of the detector of that name.
+    """The detector of that name in the settings that the benchmark chooses from; one as the registry makes it, if it is
+    not listed here.
 
     Raises:
         InputError: a name that the registry does not know.
     """
-    return CANDIDATES[name](setting) if name in CANDIDATES else [make(name, setting)]
+    image, features = setting.image, setting.features
+    low: tuple[tuple[int, ...], ...] = ((0, 1), (1, 2, 3), (3, 5, 7, 10), (10, 15, 20))
+    near = ((10, 20), (25, 50, 100), (100, 200), (200, 300, 400), (400, 500, 600)) if image else low
+    far = ((25, 50), (100, 200), (300, 400)) if image else low
+    renoised = ((50, 150), (100, 150), (200, 400), (400, 600)) if image else ((0, 9), (0, 15), (5, 20))
+    probes = 4 if image else setting.shape[0]  # whole Jacobians in a few dimensions, as many products beyond
+    listed: dict[str, list[Detector]] = {
+        "hal-renoise": [HalRenoise(*window, 10) for window in renoised],
+        "residual": [Residual(timesteps) for timesteps in near],
+        "lid": [LID(timesteps, 32) for timesteps in near],
+        "posterior-variance": [PosteriorVariance("trace", timesteps, probes) for timesteps in far],
+        "posterior-variance-largest": [PosteriorVariance("largest", timesteps, probes) for timesteps in far],
+        "aleatoric": [Aleatoric(timesteps, 5) for timesteps in near],
+        "curvature": [Curvature(timesteps) for timesteps in near],
+        "knn": [KNN(k, features) for k in (1, 5)],
+        "realism": [Realism(k, features) for k in (3, 5)],
+    }
+    if image:  # those that follow a sample through a chain would take most of the benchmark's time
+        listed["lmi"] = [LMI(range(0, 1000, 100))]
+        listed["bayesdiff"] = [BayesDiff(range(0, 1000, 125), probes=5)]
+        listed["generative-uncertainty"] = [GenerativeUncertainty(range(0, 1000, 100), features=features)]
+    return listed.get(name) or [make(name, setting)]
 
 
 def fingerprint(name: str, setting: Setting) -> dict[str, Any]:

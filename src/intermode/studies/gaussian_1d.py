@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -265,39 +264,28 @@ def histogram(config: Config, found: Found, measured: Measured, path: Path) -> s
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
-        "pool.n": 20_000, "points": 512,
-    },
-    "quick": {},
-    "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 10_000_000},
-    "paper": {
-        "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none", "pool.n": 10_000_000,
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "gaussian-1d",
     figures="Figs. 2, 5a, 6a",
     summary="A model of a 1-D mixture hallucinates between modes; its own trajectory tells",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "model.size": 5000, "model.noise.timesteps": 300, "model.train.steps": 300, "model.train.batch": 500,
+            "pool.n": 20_000, "points": 512,
+        },
+        "quick": {},
+        "long": {"model.train.steps": 50_000, "model.train.batch": 10_000, "pool.n": 10_000_000},
+        "paper": {
+            "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none", "pool.n": 10_000_000,
+        },
+    },
     times={"smoke": "20 s", "quick": "3 min", "long": "~3 h", "paper": "~20 min, GPU"},
-    jobs=jobs,
-    measures=(rates, masses, judge),
-    claims=claims,
+    config=Config, jobs=jobs, measures=(rates, masses, judge), claims=claims,
     pictures=lambda config: [
-        Picture("density", density),
-        Picture("trajectories", trajectories),
-        Picture("hal", histogram),
-        windows_picture(
-            "windows",
-            "windows",
-            "Detection by Hal against the end of its window, on half of the samples, 95 % intervals.",
-        ),
+        Picture("density", density), Picture("trajectories", trajectories), Picture("hal", histogram),
+        windows_picture("windows", "windows",
+                        "Detection by Hal against the end of its window, on half of the samples, 95 % intervals."),
         loss_picture,
     ],
 )
+# fmt: on

@@ -285,31 +285,26 @@ def pictures(kind: str) -> list[Picture]:
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "pretrained": False, "model.size": 5000, "model.noise.timesteps": 200, "model.noise.beta_start": 0.005,
-        "model.train.steps": 300, "model.train.batch": 500, "model.watch_every": 300, "pool.n": 5000,
-        "table_points": 48, "table_begin": 20,
-    },
-    "quick": {},
-    "long": {"seeds": 3},
-    "paper": {
-        "pretrained": False, "model.train.steps": 100_000, "model.train.batch": 10_000, "model.train.decay": "none",
-        "model.watch_every": 10_000, "pool.n": 10_000_000, "table_points": 512,
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "gaussian-2d",
     figures="Figs. 3, 5b, 6b",
     summary="A grid and a diamond of 25 modes: only nearest neighbours are interpolated",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "pretrained": False, "model.size": 5000, "model.noise.timesteps": 200, "model.noise.beta_start": 0.005,
+            "model.train.steps": 300, "model.train.batch": 500, "model.watch_every": 300, "pool.n": 5000,
+            "table_points": 48, "table_begin": 20,
+        },
+        "quick": {},
+        "long": {"seeds": 3},
+        "paper": {
+            "pretrained": False, "model.train.steps": 100_000, "model.train.batch": 10_000, "model.train.decay": "none",
+            "model.watch_every": 10_000, "pool.n": 10_000_000, "table_points": 512,
+        },
+    },
     times={"smoke": "40 s", "quick": "10 min", "long": "~4 h", "paper": "~1 h, GPU"},
-    jobs=jobs,
+    config=Config, jobs=jobs, claims=claims,
     measures=tuple(update_wrapper(partial(f, kind), f) for kind in LATTICES for f in (samples, masses)),
-    claims=claims,
     pictures=lambda config: [picture for kind in LATTICES for picture in pictures(kind)],
 )
+# fmt: on

@@ -205,10 +205,8 @@ class Judge:
         lenet, usable = load_classifier(), torch.from_numpy(~pool.diverged)
         x, asked = pool.x[usable], pool.condition["class_labels"][usable].numpy()
         known, found = self.features(), features(lenet, x)
-        near = neighbourhoods(known, found)
-        measured = {"fid": frechet(known, found)}
-        measured |= {name: getattr(near, name) for name in ("precision", "recall", "density", "coverage")}
         classes = classify(lenet, x)
+        measured = {"fid": frechet(known, found), **vars(neighbourhoods(known, found))}
         measured["as_asked"] = share(int((classes == asked).sum()), len(classes))
         images = ((x[:, 0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         trained = fit(Digits(images, asked), ClassifierConfig(epochs=self.epochs, seed=self.seed))
@@ -227,15 +225,11 @@ def jobs(config: Config) -> dict[str, Job]:
     judge = Judge(source, config.reference, config.classifier_epochs, config.seed)
     found = recursion_jobs(config, judge, view=Guided(config.guidance), tuned=tuned)
     first, pool = (found[key(config.seed, "", 0, what)] for what in ("model", "pool"))
-    others = [
-        HalRenoise(low, high, min(config.count, high - low + 1), name=named((low, high)))
-        for low, high in config.windows
-    ]
+    others = [HalRenoise(*w, min(config.count, w[1] - w[0] + 1), name=named(w)) for w in config.windows]
     scores = score_job("windows", first, pool, others, config.seed)
-    what = {"judge": judge, "keep": model.size, "seed": config.seed}
-    what |= {"window": config.window, "windows": config.windows}
-    selection = Job("selection", analyse, what, {"pool": pool, "scores": scores})
-    return {**found, "windows": scores, "selection": selection}
+    asked = {"judge": judge, "keep": model.size, "seed": config.seed}
+    what = {**asked, "window": config.window, "windows": config.windows}
+    return {**found, "windows": scores, "selection": Job("selection", analyse, what, {"pool": pool, "scores": scores})}
 
 
 def usable(pool: Done, scores: Done) -> Samples:
@@ -277,16 +271,11 @@ def analyse(running: Running) -> dict[str, Any]:
     }
 
 
-def estimates(rows: Rows, name: str) -> list[Estimate]:
-    """One for each seed."""
-    return [Estimate(**row[name]) for row in rows]
-
-
 def mean_of(name: str) -> Callable[[Rows], Estimate]:
     """The estimate itself for one seed, else the mean over seeds."""
 
     def mean(rows: Rows) -> Estimate:
-        found = estimates(rows, name)
+        found = [Estimate(**row[name]) for row in rows]
         return found[0] if len(found) == 1 else over_seeds([max(e.value, 1e-9) for e in found])
 
     return mean
@@ -294,10 +283,9 @@ def mean_of(name: str) -> Callable[[Rows], Estimate]:
 
 def ratio_of_fids(over: Rows, under: Rows) -> Estimate:
     """The ratio of two distances for one seed, else of their means over seeds."""
-    ours, others = estimates(over, "fid"), estimates(under, "fid")
-    if len(ours) == 1:
-        return ratio_of(ours[0], others[0])
-    return ratio_over_seeds([e.value for e in ours], [e.value for e in others], paired=True)
+    if len(over) == 1:
+        return ratio_of(*(Estimate(**rows[0]["fid"]) for rows in (over, under)))
+    return ratio_over_seeds(*([row["fid"]["value"] for row in rows] for rows in (over, under)), paired=True)
 
 
 QUANTITIES = (
@@ -317,11 +305,10 @@ def selecting(config: Config, found: Found) -> Measured:
     method = f"95 % of {PICKS} selections"
     low, middle, high = np.quantile(facts["random_fids"], (0.025, 0.5, 0.975)).tolist()
     worst = min(facts["classes_kept"]["hal"]) / (config.model.size / CLASSES)
-    values = {
+    values: dict[str, Any] = {
         "smallest_class_kept": worst,
         "random_selection_fid": Estimate(middle, low, high, n=PICKS, method=method),
-        "random_selection_precision": Estimate(**facts["random_precision"]),
-        "random_selection_recall": Estimate(**facts["random_recall"]),
+        **{f"random_selection_{name}": Estimate(**facts[f"random_{name}"]) for name in ("precision", "recall")},
     }
     for row in facts["selection"]:
         if row["window"] == named(config.window):
@@ -335,9 +322,9 @@ def selecting(config: Config, found: Found) -> Measured:
 
 
 def claims(config: Config) -> list[Claim]:
-    found = []
+    found, paper = [], "in all generations (Fig. 8c)"
     for arm in SELECTORS:
-        how, paper = "Filtering by Hal afterwards", "in all generations (Fig. 8c)"
+        how = "Filtering by Hal afterwards"
         found += filter_claims(config, QUANTITIES[0], f"fid-{arm}", paper, arm=arm, how=how)
     for arm, words in SELECTORS.items():
         statement = (
@@ -353,21 +340,17 @@ def claims(config: Config) -> list[Claim]:
 def extremes(config: Config, found: Found, measured: Measured, path: Path) -> str:
     """The digits with the lowest and the highest scores."""
     pool = usable(found[key(config.seed, "", 0, "pool")], found["windows"])
-    order = np.argsort(pool.scores[named(config.window)])
-    panels = [
-        (title, pool.x[rows, 0].clamp(-1, 1).numpy(), [()] * len(rows), ())
-        for title, rows in (("lowest Hal", order[:SHOWN].copy()), ("highest Hal", order[::-1][:SHOWN].copy()))
-    ]
+    order, panels = np.argsort(pool.scores[named(config.window)]), []
+    for title, rows in (("lowest Hal", order[:SHOWN]), ("highest Hal", order[::-1][:SHOWN])):
+        panels.append((title, pool.x[rows.copy(), 0].clamp(-1, 1).numpy(), [()] * len(rows), ()))
     plots.image_panels(path, panels, 8)
     return "Digits of generation 0 with the lowest and the highest Hal. Compare Fig. 13."
 
 
 def classes(config: Config, found: Found, measured: Measured, path: Path) -> str:
     """How many of each class are kept."""
-    lines: dict[str, plots.Band] = {}
-    for name, counts in found["selection"].facts["classes_kept"].items():
-        shares = (np.array(counts) / sum(counts)).tolist()
-        lines[name] = (shares, shares, shares)
+    kept = found["selection"].facts["classes_kept"].items()
+    lines: dict[str, plots.Band] = {name: ((np.array(n) / sum(n)).tolist(),) * 3 for name, n in kept}
     plots.curves(path, range(CLASSES), lines, x_label="class", y_label="share of the digits")
     return "Classes of generation 0's pool, and of what is kept of it, with one threshold or ten."
 
@@ -381,8 +364,7 @@ def selection(config: Config, found: Found, measured: Measured, path: Path) -> s
     value, low, high = ([end] * len(windows) for end in chance.triple)
     lines: dict[str, plots.Band] = {"random": (value, low, high)}
     for selector in SELECTORS:
-        fids = [row["fid"] for row in rows if row["selector"] == selector]
-        lines[selector] = (fids, fids, fids)
+        lines[selector] = ([row["fid"] for row in rows if row["selector"] == selector],) * 3
     y_label = "Fréchet distance of what is kept"
     plots.curves(path, range(len(windows)), lines, x_label="window of Hal", y_label=y_label, ticks=windows)
     return (
@@ -394,53 +376,43 @@ def selection(config: Config, found: Found, measured: Measured, path: Path) -> s
 def pictures(config: Config) -> list[Picture]:
     how = "by generation; 95 % intervals of drawing the samples, or over seeds where there are several."
     paper = {"fid": " Compare Fig. 8c.", "precision": " Compare Fig. 13.", "recall": " Compare Fig. 13."}
-    return [
-        *(
-            curves(name, words, mean_of(name), f"{words[0].upper()}{words[1:]}, {how}{paper.get(name, '')}")
-            for name, words in MEASURES.items()
-        ),
-        Picture("kept-and-rejected", extremes),
-        Picture("classes", classes),
-        Picture("selection", selection),
+    found = [
+        curves(name, words, mean_of(name), f"{words[0].upper()}{words[1:]}, {how}{paper.get(name, '')}")
+        for name, words in MEASURES.items()
     ]
+    others = {"kept-and-rejected": extremes, "classes": classes, "selection": selection}
+    return [*found, *(Picture(name, draw) for name, draw in others.items())]
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "model.size": 60, "model.target.kind": "drawn", "model.target.drawn": 100, "model.noise.timesteps": 40,
-        "model.network.channels": (32,), "model.network.attention": (), "model.network.patch": 4,
-        "model.train.steps": 10, "model.train.batch": 8, "tuning_steps": 5, "drawing.steps": 8,
-        "arms.names": ("random", "hal", "hal-per-class"), "arms.extra": 20, "arms.generations": 1, "window": (8, 14),
-        "count": 4, "reference": 100, "classifier_epochs": 1,
-    },
-    "quick": {},
-    "long": {
-        "model.size": 10_000, "model.train.steps": 8000, "model.train.batch": 64, "tuning_steps": 2000,
-        "drawing.steps": 50, "arms.names": ("random", "hal", "hal-per-class"), "arms.extra": 2000,
-        "arms.generations": 4, "arms.seeds": 2,
-    },
-    "paper": {
-        "model.size": 60_000, "model.network.patch": 1, "model.network.channels": (256, 512),
-        "model.network.layers": 2, "model.network.attention": (1,), "model.train.steps": 5850,
-        "model.train.batch": 512, "model.train.learning_rate": 1e-4, "model.train.precision": "bf16",
-        "model.train.compile": True, "tuning_steps": 0, "drawing.steps": 500, "drawing.chunk": 1000,
-        "arms.names": ("all", "random", "hal", "hal-per-class"), "arms.extra": 5000, "arms.generations": 5,
-        "arms.unfiltered_generations": 5, "arms.seeds": 3, "reference": 60_000, "classifier_epochs": 10,
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "recursion-mnist",
     figures="Figs. 8c, 13",
     summary="Real digits: what filtering after the fact does to collapse, where nobody can label a hallucination",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "model.size": 60, "model.target.kind": "drawn", "model.target.drawn": 100, "model.noise.timesteps": 40,
+            "model.network.channels": (32,), "model.network.attention": (), "model.network.patch": 4,
+            "model.train.steps": 10, "model.train.batch": 8, "tuning_steps": 5, "drawing.steps": 8,
+            "arms.names": ("random", "hal", "hal-per-class"), "arms.extra": 20, "arms.generations": 1,
+            "window": (8, 14), "count": 4, "reference": 100, "classifier_epochs": 1,
+        },
+        "quick": {},
+        "long": {
+            "model.size": 10_000, "model.train.steps": 8000, "model.train.batch": 64, "tuning_steps": 2000,
+            "drawing.steps": 50, "arms.names": ("random", "hal", "hal-per-class"), "arms.extra": 2000,
+            "arms.generations": 4, "arms.seeds": 2,
+        },
+        "paper": {
+            "model.size": 60_000, "model.network.patch": 1, "model.network.channels": (256, 512),
+            "model.network.layers": 2, "model.network.attention": (1,), "model.train.steps": 5850,
+            "model.train.batch": 512, "model.train.learning_rate": 1e-4, "model.train.precision": "bf16",
+            "model.train.compile": True, "tuning_steps": 0, "drawing.steps": 500, "drawing.chunk": 1000,
+            "arms.names": ("all", "random", "hal", "hal-per-class"), "arms.extra": 5000, "arms.generations": 5,
+            "arms.unfiltered_generations": 5, "arms.seeds": 3, "reference": 60_000, "classifier_epochs": 10,
+        },
+    },
     times={"smoke": "30 s", "quick": "40 min", "long": "~5 h", "paper": "~60 h, GPU"},
-    jobs=jobs,
-    measures=(measure, selecting),
-    claims=claims,
-    pictures=pictures,
+    config=Config, jobs=jobs, measures=(measure, selecting), claims=claims, pictures=pictures,
 )
+# fmt: on

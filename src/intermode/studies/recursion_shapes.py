@@ -139,39 +139,32 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "model.shipped": None, "model.size": 32, "model.noise.timesteps": 40, "model.network.channels": (32,),
-        "model.network.attention": (), "model.network.patch": 8, "model.train.steps": 10, "model.train.batch": 8,
-        "drawing.steps": 10, "drawing.chunk": 8, "arms.extra": 8, "arms.generations": 2,
-        "arms.unfiltered_generations": 1, "window": (20, 34),
-    },
-    "quick": {},
-    "long": {
-        "model.size": 5000, "model.train.steps": 1500, "arms.extra": 1250, "arms.generations": 4,
-        "arms.unfiltered_generations": 4, "arms.seeds": 2,
-    },
-    "paper": {
-        "model.shipped": None, "model.size": 5000, "model.network.patch": 1,
-        "model.network.channels": (128, 256, 384, 512), "model.network.layers": 3,
-        "model.network.attention": (1, 2, 3), "model.train.steps": 50_000, "model.train.batch": 64,
-        "model.train.learning_rate": 1e-4, "model.train.ema": 0.9999, "model.train.precision": "bf16",
-        "model.train.compile": True, "drawing.steps": 250, "drawing.chunk": 500, "arms.extra": 1250,
-        "arms.generations": 5, "arms.unfiltered_generations": 5, "window": (700, 850),
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "recursion-shapes",
     figures="Fig. 8b",
     summary="Training on one's own images: hallucinations multiply, and how filtering slows it",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "model.shipped": None, "model.size": 32, "model.noise.timesteps": 40, "model.network.channels": (32,),
+            "model.network.attention": (), "model.network.patch": 8, "model.train.steps": 10, "model.train.batch": 8,
+            "drawing.steps": 10, "drawing.chunk": 8, "arms.extra": 8, "arms.generations": 2,
+            "arms.unfiltered_generations": 1, "window": (20, 34),
+        },
+        "quick": {},
+        "long": {
+            "model.size": 5000, "model.train.steps": 1500, "arms.extra": 1250, "arms.generations": 4,
+            "arms.unfiltered_generations": 4, "arms.seeds": 2,
+        },
+        "paper": {
+            "model.shipped": None, "model.size": 5000, "model.network.patch": 1,
+            "model.network.channels": (128, 256, 384, 512), "model.network.layers": 3,
+            "model.network.attention": (1, 2, 3), "model.train.steps": 50_000, "model.train.batch": 64,
+            "model.train.learning_rate": 1e-4, "model.train.ema": 0.9999, "model.train.precision": "bf16",
+            "model.train.compile": True, "drawing.steps": 250, "drawing.chunk": 500, "arms.extra": 1250,
+            "arms.generations": 5, "arms.unfiltered_generations": 5, "window": (700, 850),
+        },
+    },
     times={"smoke": "15 s", "quick": "50 min", "long": "~6 h", "paper": "~40 h, GPU"},
-    jobs=jobs,
-    measures=(measure,),
-    claims=claims,
-    pictures=pictures,
+    config=Config, jobs=jobs, measures=(measure,), claims=claims, pictures=pictures,
 )
+# fmt: on

@@ -260,33 +260,26 @@ def pictures(config: Config) -> list[Picture]:
 
 
 # fmt: off
-TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "model.shipped": None, "model.size": 64, "model.noise.timesteps": 40, "model.network.patch": 8,
-        "model.network.channels": (32,), "model.network.attention": (), "model.train.steps": 20,
-        "model.train.batch": 8, "pool.steps": 20, "pool.n": 24, "pool.chunk": 8, "window": (28, 34),
-    },
-    "quick": {},
-    "long": {"model.shipped": None, "model.train.steps": 32_000, "pool.steps": 50, "pool.n": 12_000},
-    "paper": {
-        "model.shipped": None, "model.network.patch": 1, "model.network.channels": (128, 256, 384, 512),
-        "model.network.layers": 3, "model.network.attention": (1, 2, 3), "model.train.steps": 100_000,
-        "model.train.batch": 64, "model.train.learning_rate": 1e-4, "model.train.ema": 0.9999,
-        "model.train.precision": "bf16", "model.train.compile": True, "pool.n": 7500, "pool.chunk": 500,
-    },
-}
-# fmt: on
-"""What each tier differs in from the quick one, by dotted names."""
-
 STUDY = Study(
     "shapes",
     figures="Figs. 1, 6c, 14-16",
     summary="A U-Net draws two shapes of a kind, which its data never has; an exact oracle and Hal find them",
-    config=Config,
-    tiers=TIERS,
+    tiers={
+        "smoke": {
+            "model.shipped": None, "model.size": 64, "model.noise.timesteps": 40, "model.network.patch": 8,
+            "model.network.channels": (32,), "model.network.attention": (), "model.train.steps": 20,
+            "model.train.batch": 8, "pool.steps": 20, "pool.n": 24, "pool.chunk": 8, "window": (28, 34),
+        },
+        "quick": {},
+        "long": {"model.shipped": None, "model.train.steps": 32_000, "pool.steps": 50, "pool.n": 12_000},
+        "paper": {
+            "model.shipped": None, "model.network.patch": 1, "model.network.channels": (128, 256, 384, 512),
+            "model.network.layers": 3, "model.network.attention": (1, 2, 3), "model.train.steps": 100_000,
+            "model.train.batch": 64, "model.train.learning_rate": 1e-4, "model.train.ema": 0.9999,
+            "model.train.precision": "bf16", "model.train.compile": True, "pool.n": 7500, "pool.chunk": 500,
+        },
+    },
     times={"smoke": "10 s", "quick": "12 min", "long": "~5 h", "paper": "~8 h, GPU"},
-    jobs=jobs,
-    measures=(rates, judge),
-    claims=claims,
-    pictures=pictures,
+    config=Config, jobs=jobs, measures=(rates, judge), claims=claims, pictures=pictures,
 )
+# fmt: on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "Guided",
     "Tabulated",
     "View",
+    "check_detectors",
     "class_labels",
     "count_job",
     "counts_of",
@@ -150,9 +151,7 @@ class Tabulated:
     begin: int = 0
 
     def of(self, denoiser: NetworkDenoiser) -> TabulatedDenoiser:
-        return TabulatedDenoiser(
-            denoiser, self.low, self.high, points=self.points, dimensions=self.dimensions, begin=self.begin
-        )
+        return TabulatedDenoiser(denoiser, **asdict(self))
 
 
 @dataclass(frozen=True)
@@ -210,15 +209,20 @@ def pool_job(
     Raises:
         InputError: a window that no step falls in.
     """
-    schedule = model.config.noise.schedule
-    for detector in detectors:
-        if watches(detector):
-            detector.check(schedule, pool.sampler.timesteps(schedule))
-        else:
-            detector.check(schedule)
+    check_detectors(detectors, model.config, pool.sampler)
     said = {detector.name: describe(detector) for detector in detectors}
     what = {"sampler": pool.sampler, "seed": seed, "detectors": said, "view": view}
     return split(name, draw_block, what, pool.n, pool.chunk, {"model": model}, {"detectors": list(detectors)})
+
+
+def check_detectors(detectors: Iterable[Detector], model: Model, sampler: Sampler) -> None:
+    """Raise InputError for one that cannot score the samples of a model: a window that no step falls in, say."""
+    schedule = model.noise.schedule
+    for detector in detectors:
+        if watches(detector):
+            detector.check(schedule, sampler.timesteps(schedule))
+        else:
+            detector.check(schedule)
 
 
 def draw_block(running: Running) -> None:
@@ -265,23 +269,13 @@ def score_block(running: Running) -> None:
     first, last = config["rows"]
     x = running.inputs["pool"].tensors()["samples"][first:last]
     classes = denoiser.classes
-    condition: dict[str, Any] = {"class_labels": class_labels(last, classes)[first:]} if classes else {}
-    scores = {
-        f"score.{detector.name}": torch.from_numpy(
-            score(
-                detector,
-                denoiser,
-                x,
-                first=first,
-                seed=config["seed"],
-                chunk=config["chunk"],
-                device=running.device,
-                progress=running.progress,
-                **condition,
-            )
-        )
-        for detector in running.given["detectors"]
-    }
+    told: dict[str, Any] = {"first": first, "seed": config["seed"], "chunk": config["chunk"], "device": running.device}
+    if classes:
+        told["class_labels"] = class_labels(last, classes)[first:]
+    scores = {}
+    for detector in running.given["detectors"]:
+        found = score(detector, denoiser, x, progress=running.progress, **told)
+        scores[f"score.{detector.name}"] = torch.from_numpy(found)
     running.save(scores)
 
 
@@ -346,9 +340,7 @@ def _seen(running: Running, view: View | None = None) -> Denoiser:
     if "model" not in running.inputs:
         return MixtureDenoiser(config["target"].target, config["noise"].schedule)
     model = running.inputs["model"]
-    if view is None:
-        return denoiser_of(model, running.device)
-    return sampled(model, running.device, view)
+    return denoiser_of(model, running.device) if view is None else sampled(model, running.device, view)
 
 
 def count_job(
