@@ -23,9 +23,9 @@ from intermode.files import read_json, write_json
 from intermode.jobs import Job, Store
 from intermode.models import load_model, provenance_of
 from intermode.networks import build
-from intermode.studies.configs import Model
-from intermode.studies.steps import train_model
-from intermode.studies.study import configured, load_study
+from intermode.study import configured, load_study
+from intermode.study.configs import Model
+from intermode.study.steps import train_model
 
 NO_RESULT = ("checkpoint_every", "track")
 """Settings of a training on which its weights do not depend."""

@@ -16,9 +16,9 @@ from intermode.engines import Here
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.jobs import Job, Store, run_jobs
 from intermode.studies import gaussian_1d_sweeps
-from intermode.studies.configs import LinearNoise, LineModel, Training
-from intermode.studies.steps import model_job
-from intermode.studies.study import configured
+from intermode.study import configured
+from intermode.study.configs import LinearNoise, LineModel, Training
+from intermode.study.steps import model_job
 
 ADOPT: Any = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "adopt.py"))["main"]
 MODEL = LineModel(size=300, noise=LinearNoise(20, 0.01, 0.4), train=Training(steps=15, batch=20))

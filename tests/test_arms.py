@@ -17,10 +17,10 @@ from intermode.jobs import Done, Job, Running, Store, run_jobs
 from intermode.progress import Silent
 from intermode.recursion import select
 from intermode.sampling import Samples, score, scores_of
-from intermode.studies.arms import Arms, Drawing, Recursion, key, recursion_jobs, select_data
-from intermode.studies.configs import MLP, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
 from intermode.studies.recursion_mnist import DigitsModel, Source
-from intermode.studies.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
+from intermode.study.arms import Arms, Drawing, Recursion, key, recursion_jobs, select_data
+from intermode.study.configs import MLP, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
+from intermode.study.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
 
 MODEL = LatticeModel(
     size=60,

@@ -43,8 +43,8 @@ from intermode.studies.bench_cells import (
     ranks_within,
     score_cell,
 )
-from intermode.studies.configs import Mixture
-from intermode.studies.study import configured, reproduce
+from intermode.study import configured, reproduce
+from intermode.study.configs import Mixture
 from intermode.targets.gaussian import line
 
 WELL = SOURCES["gaussian-1d-well"]

@@ -8,7 +8,7 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 
-from intermode.studies.study import reproduce
+from intermode.study import reproduce
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ from intermode.evaluation import Estimate, over_seeds
 from intermode.files import read_json
 from intermode.jobs import Store, run_jobs
 from intermode.studies.gaussian_2d import STUDY, middle, over_models, segments
-from intermode.studies.study import Found, configured, reproduce
+from intermode.study import Found, configured, reproduce
 from intermode.targets.lattice import grid, neighbours
 
 SMALL: dict[str, Any] = {

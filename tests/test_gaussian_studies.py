@@ -21,10 +21,10 @@ from intermode.errors import InputError
 from intermode.evaluation import detection, over_seeds, share
 from intermode.jobs import Store
 from intermode.studies import find
-from intermode.studies.configs import LinearNoise
 from intermode.studies.gaussian_1d_sweeps import same_noise, sweeps
-from intermode.studies.steps import counts_of, pool_of
-from intermode.studies.study import Found, Measured, configured, reproduce
+from intermode.study import Found, Measured, configured, reproduce
+from intermode.study.configs import LinearNoise
+from intermode.study.steps import counts_of, pool_of
 from intermode.targets.gaussian import line
 
 MODEL: dict[str, Any] = {
@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 TIMES = ("train_s", "sample_s")
 KILL = """
 import json, os, pathlib, signal, sys
-from intermode.studies.study import reproduce
+from intermode.study import reproduce
 left = int(sys.argv[1])
 replace = pathlib.Path.replace
 def counted(self, target):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from intermode.evaluation import detection
-from intermode.studies.configs import LinearNoise, LineModel, Pool
-from intermode.studies.hal import Judged, choosing_half, compare
+from intermode.study.configs import LinearNoise, LineModel, Pool
+from intermode.study.hal import Judged, choosing_half, compare
 
 
 def scores_of(n=400):

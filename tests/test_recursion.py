@@ -9,8 +9,8 @@ import torch
 from intermode.errors import InputError
 from intermode.recursion import Data, select, training_data
 from intermode.sampling import Samples
-from intermode.studies.configs import Lattice
 from intermode.studies.recursion_2d import Occupancy
+from intermode.study.configs import Lattice
 from intermode.targets.lattice import grid
 
 KEEP = 40

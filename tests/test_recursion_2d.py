@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from intermode.errors import InputError
-from intermode.studies.arms import Rows
 from intermode.studies.recursion_2d import STUDY, rates
-from intermode.studies.study import configured, reproduce
+from intermode.study import configured, reproduce
+from intermode.study.arms import Rows
 
 SMALL = {
     "model.size": 1000,
@@ -33,7 +33,7 @@ SMALL = {
 """Half a second for a training and for a pool, so that a kill can hit them."""
 SCRIPT = """
 import json, sys
-from intermode.studies.study import reproduce
+from intermode.study import reproduce
 if __name__ == "__main__":
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(sys.argv[2]).items()}
     reproduce("recursion-2d", "smoke", sys.argv[1], settings=settings)

@@ -7,7 +7,7 @@ import pytest
 from intermode.cli import main
 from intermode.errors import InputError
 from intermode.studies.recursion_mnist import MEASURES, STUDY, DigitsModel, Source
-from intermode.studies.study import configured
+from intermode.study import configured
 
 ON = ["reproduce", "recursion-mnist", "--tier", "smoke"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from intermode.sampling import Samples
-from intermode.studies.configs import Images
 from intermode.studies.recursion_shapes import SHARES, STUDY, Wrong
-from intermode.studies.study import configured, reproduce
+from intermode.study import configured, reproduce
+from intermode.study.configs import Images
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Store
 from intermode.studies.shapes import LABELS, STUDY, WORDS, Config, against, jobs
-from intermode.studies.steps import labelled, pool_of
-from intermode.studies.study import configured, reproduce
+from intermode.study import configured, reproduce
+from intermode.study.steps import labelled, pool_of
 from intermode.targets.shapes import Shapes
 
 

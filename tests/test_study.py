@@ -20,7 +20,7 @@ from intermode.files import read_json, write_json
 from intermode.jobs import Job, Store, run_jobs
 from intermode.reports import report
 from intermode.status import left, status
-from intermode.studies.study import (
+from intermode.study import (
     Claim,
     Found,
     Measured,
@@ -155,7 +155,7 @@ def share_of(count: int) -> dict[str, Any]:
 def test_a_second_look_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = reproduce(TOY, "smoke", tmp_path / "run")
     monkeypatch.setattr(
-        "intermode.studies.study.provenance", lambda *_: {"commit": "another", "device": "another", "versions": {}}
+        "intermode.study.provenance", lambda *_: {"commit": "another", "device": "another", "versions": {}}
     )
     assert reproduce(TOY, "smoke", tmp_path / "run") == first
     other = replace(TOY, claims=lambda config: TOY.claims(config)[:1])
@@ -231,7 +231,7 @@ FOREIGN = """
 from dataclasses import dataclass
 from intermode.evaluation import share
 from intermode.jobs import Job
-from intermode.studies.study import Claim, Measured, Study, below
+from intermode.study import Claim, Measured, Study, below
 
 @dataclass(frozen=True)
 class Config:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from intermode.sampling import Samples, sample
     from intermode.schedules import cosine, linear
     from intermode.scoring import score
-    from intermode.studies.study import bench, reproduce
+    from intermode.study import bench, reproduce
     from intermode.targets.gaussian import GaussianMixture, line
     from intermode.targets.lattice import diamond, grid
     from intermode.thresholds import Threshold
@@ -38,7 +38,7 @@ _HOME = {
     "filtering": ("filter",),
     "exact": ("off_support",),
     "integrations.watching": ("watch",),
-    "studies.study": ("bench", "reproduce"),
+    "study": ("bench", "reproduce"),
     "reports": ("report",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
     "restart": ("Restart",),

@@ -266,7 +266,7 @@ def off_support(
 def list_studies() -> None:
     """The studies, what they reproduce of the paper, their tiers and what these take."""
     from intermode.studies import STUDIES, find
-    from intermode.studies.study import TIERS
+    from intermode.study import TIERS
 
     found = [find(name) for name in STUDIES]
     rows = ((s.name, s.figures, s.summary, *(s.times.get(tier, "–") for tier in TIERS)) for s in found)
@@ -290,8 +290,8 @@ def reproduce(args: Sequence[str]) -> None:
     if name.startswith("-"):
         raise InputError(f"study: must come before {name} (choose from {listed})")
     from intermode.reports import interval
-    from intermode.studies.study import configured, differing, load_study
-    from intermode.studies.study import reproduce as run
+    from intermode.study import configured, differing, load_study
+    from intermode.study import reproduce as run
 
     study, tier = load_study(name), flag(rest, "--tier", "quick")
     default = configured(study, tier)

@@ -12,7 +12,7 @@ paper's is ``hal``). All arms of a seed share generation 0. The synthetic-only l
 generations (Gerstgrasser et al. 2024).
 
 Diverged samples cannot be trained on: no selector chooses them, and every generation counts them. Here is what trains
-a generation; :mod:`intermode.studies.arms` makes jobs of it.
+a generation; :mod:`intermode.study.arms` makes jobs of it.
 """
 
 from __future__ import annotations

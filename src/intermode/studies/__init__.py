@@ -1,4 +1,4 @@
-"""The studies that come with the package, one page each; :mod:`intermode.studies.study` says what a study is."""
+"""The studies that come with the package, one page each; :mod:`intermode.study` says what a study is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from intermode.verbs import unknown
 
 if TYPE_CHECKING:
-    from intermode.studies.study import Study
+    from intermode.study import Study
 
 __all__ = ["STUDIES", "find"]
 

@@ -44,9 +44,9 @@ from intermode.studies.bench_cells import (
     ranks_within,
     score_cell,
 )
-from intermode.studies.configs import Pool, check_least
-from intermode.studies.steps import Tabulated, View, model_job, pool_job
-from intermode.studies.study import Bound, Claim, Found, Measured, Missing, Picture, Study, at_least, below
+from intermode.study import Bound, Claim, Found, Measured, Missing, Picture, Study, at_least, below
+from intermode.study.configs import Pool, check_least
+from intermode.study.steps import Tabulated, View, model_job, pool_job
 from intermode.thresholds import Threshold
 
 __all__ = ["STUDY", "Config"]

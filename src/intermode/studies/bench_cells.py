@@ -41,8 +41,8 @@ from intermode.detect.residual import Residual
 from intermode.jobs import Done, Running
 from intermode.noise import draws
 from intermode.sampling import score
-from intermode.studies.configs import Lattice, LatticeModel, LineModel, Model, ShapesModel, Training
-from intermode.studies.steps import denoiser_of, pool_of
+from intermode.study.configs import Lattice, LatticeModel, LineModel, Model, ShapesModel, Training
+from intermode.study.steps import denoiser_of, pool_of
 
 __all__ = ["CHAIN", "ENDS", "SOURCES", "Kept", "Source", "candidates", "fingerprint", "keep", "kept_of", "score_cell"]
 

@@ -18,8 +18,9 @@ import torch
 from intermode import plots
 from intermode.evaluation import detection, precision, ratio_of, share
 from intermode.jobs import Job
-from intermode.studies.configs import LineModel, Pool, check_least
-from intermode.studies.hal import (
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
+from intermode.study.configs import LineModel, Pool, check_least
+from intermode.study.hal import (
     Judged,
     choosing_half,
     compare,
@@ -29,7 +30,7 @@ from intermode.studies.hal import (
     loss_picture,
     windows_picture,
 )
-from intermode.studies.steps import (
+from intermode.study.steps import (
     Tabulated,
     grid_range,
     histogram_edges,
@@ -41,7 +42,6 @@ from intermode.studies.steps import (
     pool_job,
     pool_of,
 )
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.targets.gaussian import GaussianMixture
 from intermode.thresholds import Threshold
 

@@ -31,9 +31,10 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds
 from intermode.jobs import Done, Job
 from intermode.samplers import Ancestral
-from intermode.studies.configs import LinearNoise, LineModel, Mixture, Training, check_least
 from intermode.studies.gaussian_1d import gap_masses
-from intermode.studies.steps import (
+from intermode.study import Claim, Found, Measured, Missing, Picture, Study, below
+from intermode.study.configs import LinearNoise, LineModel, Mixture, Training, check_least
+from intermode.study.steps import (
     Tabulated,
     count_job,
     counts_of,
@@ -43,7 +44,6 @@ from intermode.studies.steps import (
     mass_job,
     model_job,
 )
-from intermode.studies.study import Claim, Found, Measured, Missing, Picture, Study, below
 
 __all__ = ["STUDY", "Config", "name_of"]
 

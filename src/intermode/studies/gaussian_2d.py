@@ -27,10 +27,10 @@ from intermode.exact import Grid, mass_on_grid
 from intermode.files import read_json, write_json
 from intermode.jobs import Job, Running
 from intermode.sampling import Samples
-from intermode.studies.configs import Lattice, LatticeModel, Pool, Training, check_least
-from intermode.studies.hal import Judged, compare, detection_values, draw_hal, draw_trajectories, windows_picture
-from intermode.studies.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, train_model
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study.configs import Lattice, LatticeModel, Pool, Training, check_least
+from intermode.study.hal import Judged, compare, detection_values, draw_hal, draw_trajectories, windows_picture
+from intermode.study.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, train_model
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import LATTICES, near_neighbours, neighbours
 

@@ -28,7 +28,8 @@ from intermode import plots
 from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds, share
 from intermode.jobs import Job
 from intermode.sampling import Samples
-from intermode.studies.arms import (
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study.arms import (
     Arms,
     Drawing,
     Quantity,
@@ -43,9 +44,8 @@ from intermode.studies.arms import (
     key,
     recursion_jobs,
 )
-from intermode.studies.configs import MLP, Lattice, LatticeModel, LinearNoise, Training
-from intermode.studies.steps import mass_job, pool_of
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study.configs import MLP, Lattice, LatticeModel, LinearNoise, Training
+from intermode.study.steps import mass_job, pool_of
 
 __all__ = ["STUDY", "Config", "Occupancy"]
 

@@ -40,7 +40,8 @@ from intermode.jobs import Done, Job, Running
 from intermode.noise import draws
 from intermode.recursion import select
 from intermode.sampling import Samples, scores_of
-from intermode.studies.arms import (
+from intermode.study import Claim, Found, Measured, Picture, Study, below
+from intermode.study.arms import (
     Arms,
     Drawing,
     Quantity,
@@ -53,9 +54,8 @@ from intermode.studies.arms import (
     key,
     recursion_jobs,
 )
-from intermode.studies.configs import ImageModel, LinearNoise, Training, UNet, check_least
-from intermode.studies.steps import Guided, pool_of, score_job
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, below
+from intermode.study.configs import ImageModel, LinearNoise, Training, UNet, check_least
+from intermode.study.steps import Guided, pool_of, score_job
 from intermode.targets.digits import CLASSES, SIZE, Digits, Split, load
 from intermode.targets.drawn_digits import drawn
 from intermode.targets.fetch import cache_folder

@@ -23,7 +23,9 @@ from intermode import plots
 from intermode.evaluation import ratio_of_shares, share
 from intermode.jobs import Job
 from intermode.sampling import Samples
-from intermode.studies.arms import (
+from intermode.studies.shapes import boxes_of
+from intermode.study import Claim, Found, Measured, Picture, Study
+from intermode.study.arms import (
     Arms,
     Drawing,
     Quantity,
@@ -37,10 +39,8 @@ from intermode.studies.arms import (
     key,
     recursion_jobs,
 )
-from intermode.studies.configs import Images, ShapesModel, Training
-from intermode.studies.shapes import boxes_of
-from intermode.studies.steps import pool_of
-from intermode.studies.study import Claim, Found, Measured, Picture, Study
+from intermode.study.configs import Images, ShapesModel, Training
+from intermode.study.steps import pool_of
 
 __all__ = ["STUDY", "Config", "Wrong"]
 

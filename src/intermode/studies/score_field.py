@@ -20,11 +20,11 @@ from intermode.denoisers import Denoiser, MixtureDenoiser
 from intermode.evaluation import over_seeds, share
 from intermode.jobs import Job
 from intermode.samplers import Ancestral
-from intermode.studies.configs import LineModel, check_least
 from intermode.studies.gaussian_1d import TRUE_SCORE
 from intermode.studies.gaussian_1d_sweeps import name_of
-from intermode.studies.steps import count_job, counts_of, denoiser_of, mass_job, mass_of, model_job
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, below
+from intermode.study import Claim, Found, Measured, Picture, Study, below
+from intermode.study.configs import LineModel, check_least
+from intermode.study.steps import count_job, counts_of, denoiser_of, mass_job, mass_of, model_job
 from intermode.targets.gaussian import GaussianMixture
 
 __all__ = ["STUDY", "Config"]

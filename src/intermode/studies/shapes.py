@@ -21,10 +21,10 @@ from intermode import plots
 from intermode.evaluation import detection, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
-from intermode.studies.configs import Pool, ShapesModel
-from intermode.studies.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
-from intermode.studies.steps import labelled, model_job, pool_job, pool_of, sampled
-from intermode.studies.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study.configs import Pool, ShapesModel
+from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
+from intermode.study.steps import labelled, model_job, pool_job, pool_of, sampled
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 

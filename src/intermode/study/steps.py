@@ -26,7 +26,7 @@ from intermode.networks import build
 from intermode.provenance import provenance
 from intermode.samplers import Sampler
 from intermode.sampling import Samples, drawing, score, scores_of
-from intermode.studies.configs import Images, Lattice, Mixture, Model, Pool
+from intermode.study.configs import Images, Lattice, Mixture, Model, Pool
 from intermode.targets import Target
 from intermode.targets.gaussian import GaussianMixture
 from intermode.training import fit

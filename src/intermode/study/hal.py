@@ -18,9 +18,9 @@ from intermode.detect.hal import Hal
 from intermode.evaluation import Detection, Estimate, detection
 from intermode.jobs import Done
 from intermode.sampling import predictions
-from intermode.studies.configs import Pool
-from intermode.studies.steps import pool_of, sampled
-from intermode.studies.study import Found, Measured, Picture
+from intermode.study import Found, Measured, Picture
+from intermode.study.configs import Pool
+from intermode.study.steps import pool_of, sampled
 from intermode.thresholds import Threshold
 
 __all__ = [

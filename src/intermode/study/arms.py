@@ -30,9 +30,9 @@ from intermode.jobs import Job, Running
 from intermode.models import provenance_of
 from intermode.recursion import PER_CLASS, UNSCORED, Data, select, training_data
 from intermode.sampling import Samples, scores_of
-from intermode.studies.configs import Model, Pool, check_least
-from intermode.studies.steps import View, check_detectors, model_job, pool_job, pool_of, score_job
-from intermode.studies.study import Claim, Found, Measured, Picture, below
+from intermode.study import Claim, Found, Measured, Picture, below
+from intermode.study.configs import Model, Pool, check_least
+from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, score_job
 
 __all__ = [
     "Arms",
@@ -89,7 +89,7 @@ class Arms:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How pools are drawn, by the ancestral sampler; see :class:`intermode.studies.configs.Pool`.
+    """How pools are drawn, by the ancestral sampler; see :class:`intermode.study.configs.Pool`.
 
     Attributes:
         variance: of the steps: large or small.
