@@ -209,7 +209,7 @@ def many(draw, n, seed=0, **options):
 HALLUCINATIONS = {
     "duplicate": [draw_duplicate],
     "wrong-column": [draw_wrong_column],
-    "malformed": [
+    "deformed": [
         *[draw_eroded, draw_swollen, draw_cut, draw_hole, draw_bar],
         *[draw_disk, draw_blob, draw_merged, draw_faint],
     ],
@@ -394,8 +394,106 @@ def test_hallucinations_are_flagged_with_their_kind(rule, draw, n):
     assert labels.duplicate.all() == (rule == "duplicate")
     assert labels.duplicate.any() == (rule == "duplicate")
     assert labels.wrong_column.all() or rule != "wrong-column"
-    assert labels.malformed.all() == (rule == "malformed")
+    assert labels.deformed.all() == (rule == "deformed")
+    assert not labels.between_places.any()
     assert all(any(one.wrong == rule for one in found) for found in labels.objects) or rule == "blank"
+
+
+# --- between two neighbouring places -----------------------------------------------------------------------------
+
+STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+
+
+def blend(kind, step, weight, row=30, column=4):
+    """(64, 64) of one shape at two neighbouring places of its column, the second with ``weight``."""
+    here, there = np.zeros((2, 64, 64))
+    paste(here, MASKS[kind], row, 21 * kind + column)
+    paste(there, MASKS[kind], row + step[0], 21 * kind + column + step[1])
+    return (1 - weight) * here + weight * there
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.35, 0.45, 0.5])
+@pytest.mark.parametrize("kind", range(3))
+def test_the_weight_of_a_blend_is_found_whatever_the_image_is_read_as(kind, weight):
+    labels = SHAPES.label(np.stack([blend(kind, step, weight) for step in STEPS]), range="[0,1]")
+    expected = np.zeros((8, 3))
+    expected[:, kind] = weight
+    np.testing.assert_allclose(labels.weight, expected, atol=1e-6)
+    assert set(labels.rule) <= {"in-support", "between-places"}
+    assert not labels.deformed.any()
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", range(3))
+def test_half_way_shapes_that_no_template_fits_lie_between_places(kind, step):
+    noise = np.random.default_rng(0).standard_normal((60, 64, 64))
+    labels = SHAPES.label(blend(kind, step, 0.5) + 0.03 * noise, range="[0,1]")
+    wrong = labels.rule == "between-places"
+    # a square that is half bright at two sides is more often than not one of another rasteriser
+    assert wrong.mean() > (0.2 if kind == 1 else 0.6)
+    assert (labels.rule[~wrong] == "in-support").all()
+    np.testing.assert_array_equal(labels.hallucinated, wrong)
+    np.testing.assert_array_equal(labels.between_places, wrong)
+    np.testing.assert_allclose(labels.weight[:, kind], 0.5, atol=0.06)
+    said = {one.wrong for i in np.flatnonzero(wrong) for one in labels.objects[i]}
+    assert said == {"between-places"}
+
+
+def test_no_image_of_the_data_has_a_weight_noisy_or_blurred_or_not():
+    x = SHAPES.images(500, seed=6) / 255
+    noise = 0.1 * np.random.default_rng(6).standard_normal(x.shape)
+    for images in (x, x + noise, ndimage.gaussian_filter(x, (0, 1, 1))):
+        assert not SHAPES.label(images, range="[0,1]").weight.any()
+
+
+def test_what_else_is_wrong_with_a_half_way_shape_counts_first():
+    half = blend(2, (1, 1), 0.5)
+    near, far, other, hazy = (half.copy() for _ in range(4))
+    paste(near, np.ones((2, 3)), 10, 50, 0.55)
+    paste(far, np.ones((5, 9)), 10, 50)
+    paste(other, np.ones((4, 5)), 10, 5)
+    paste(hazy, np.ones((3, 3)), 10, 50, 0.4)
+    labels = SHAPES.label(np.stack([half, near, far, other, hazy]), range="[0,1]")
+    assert labels.rule.tolist() == ["between-places", *4 * ["deformed"]]
+    assert labels.deformed.tolist() == [False, *4 * [True]]
+    # a large thing in the same column leaves nothing that a blend would explain
+    assert labels.between_places.tolist() == [True, True, False, True, True]
+    torn = blend(2, (1, 1), 0.5)
+    torn[33:36, 48:51] = 0
+    assert SHAPES.label(torn[None], range="[0,1]").rule.tolist() == ["deformed"]
+
+
+def test_two_half_way_shapes_that_touch_lie_between_places_only_if_both_do():
+    one = blend(0, (1, 0), 0.5, column=9)
+    both = one + blend(1, (1, 0), 0.5, row=34, column=0)
+    paste(one, MASKS[1][:4], 37, 21)
+    noise = 0.03 * np.random.default_rng(1).standard_normal((50, 64, 64))
+    labels = SHAPES.label(both + noise, range="[0,1]")
+    assert set(labels.rule) <= {"between-places", "in-support"}
+    assert labels.between_places.sum() > 40
+    assert any(len(found) == 1 and found[0].wrong == "between-places" for found in labels.objects)
+    assert SHAPES.label(one + noise, range="[0,1]").counts() == {"deformed": 50}
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_the_best_blend_is_the_nearest_point_on_the_way_to_a_neighbour(kind):
+    rng = np.random.default_rng(kind)
+    edge = [blend(kind, (0, 1), 0.3, row=0, column=0), blend(kind, (0, -1), 0.4, column=21 - MASKS[kind].shape[1])]
+    images = np.stack([blend(kind, step, 0.3) for step in STEPS] + edge)
+    images = images + 0.2 * rng.standard_normal(images.shape)
+    found = SHAPES.nearest(images, range="[0,1]")
+    for i, image in enumerate(images):
+        strip, start = image[:, 21 * kind : 21 * kind + 21], np.zeros((64, 21))
+        row, column = found.row[i, kind], found.column[i, kind] - 21 * kind
+        paste(start, MASKS[kind], row, column)
+        ways = []
+        for dy, dx in STEPS:
+            if 0 <= row + dy <= 64 - MASKS[kind].shape[0] and 0 <= column + dx <= 21 - MASKS[kind].shape[1]:
+                end = np.zeros((64, 21))
+                paste(end, MASKS[kind], row + dy, column + dx)
+                weight = max(((strip - start) * (end - start)).sum() / ((end - start) ** 2).sum(), 0)
+                ways.append((((strip - start - weight * (end - start)) ** 2).sum(), weight))
+        assert (found.blend_distance[i, kind], found.weight[i, kind]) == pytest.approx(min(ways))
 
 
 @pytest.mark.parametrize(("rule", "draw"), [("duplicate", draw_duplicate), ("wrong-column", draw_wrong_column)])
@@ -410,11 +508,11 @@ def test_hallucinated_shapes_may_touch(rule, draw):
         pytest.param(16, 16, 24, id="tiled it would be four squares"),
     ],
 )
-def test_a_block_is_malformed_and_not_squares_side_by_side(height, width, column):
+def test_a_block_is_deformed_and_not_squares_side_by_side(height, width, column):
     image = np.zeros((64, 64))
     paste(image, np.ones((height, width)), 30, column)
     labels = SHAPES.label(image[None], range="[0,1]")
-    assert labels.rule.tolist() == ["malformed"]
+    assert labels.rule.tolist() == ["deformed"]
     assert [one[:5] for one in labels.objects[0]] == [("malformed", 30, column, height, width)]
 
 
@@ -429,15 +527,15 @@ def test_objects_say_what_is_where():
     found = [(one.kind, one.row, one.column, one.height, one.width, one.misfit, one.wrong) for one in labels.objects[0]]
     assert found == [
         ("triangle", 5, 3, 10, 12, 0, "duplicate"),
-        ("malformed", 50, 5, 4, 5, -1, "malformed"),
+        ("malformed", 50, 5, 4, 5, -1, "deformed"),
         ("triangle", 40, 30, 10, 12, 0, "duplicate"),
-        ("pentagon", 20, 48, 10, 11, 0, "malformed"),
-        ("malformed", 6, 51, 4, 4, -1, "malformed"),
+        ("pentagon", 20, 48, 10, 11, 0, "deformed"),
+        ("malformed", 6, 51, 4, 4, -1, "deformed"),
     ]
     assert [round(one.brightness, 3) for one in labels.objects[0]] == [1, 1, 1, 0.6, 0.3]
     assert labels.counts_by_kind.tolist() == [[2, 0, 1]]
     assert labels.rule.tolist() == ["duplicate"]
-    assert labels.malformed.tolist() == [True]
+    assert labels.deformed.tolist() == [True]
     assert labels.wrong_column.tolist() == [True]
 
 
@@ -447,7 +545,7 @@ def test_a_shape_is_clean_absent_or_neither_by_its_brightness():
         paste(image[i], MASKS[1], 20, 25)
         paste(image[i], MASKS[2], 40, 48, brightness)
     labels = SHAPES.label(image, range="[0,1]")
-    assert labels.rule.tolist() == ["in-support", "malformed", "malformed", "malformed", "in-support"]
+    assert labels.rule.tolist() == ["in-support", "deformed", "deformed", "deformed", "in-support"]
     assert labels.counts_by_kind[:, 2].tolist() == [0, 0, 1, 1, 1]
 
 
@@ -511,10 +609,10 @@ def test_squares_of_other_sides_are_squares(side):
 
 
 @pytest.mark.parametrize("side", [6, 10])
-def test_squares_far_from_the_data_are_malformed(side):
+def test_squares_far_from_the_data_are_deformed(side):
     image = np.zeros((64, 64))
     paste(image, np.ones((side, side)), 20, 25)
-    assert SHAPES.label(image[None], range="[0,1]").rule.tolist() == ["malformed"]
+    assert SHAPES.label(image[None], range="[0,1]").rule.tolist() == ["deformed"]
 
 
 # --- what it accepts ---------------------------------------------------------------------------------------------
@@ -541,7 +639,7 @@ def test_the_same_image_in_every_form_gets_the_same_labels():
 
 def test_the_range_is_what_is_said_never_guessed():
     # black in [0, 1] is grey in [-1, 1]: grey everywhere
-    assert SHAPES.label(np.zeros((1, 64, 64))).rule.tolist() == ["malformed"]
+    assert SHAPES.label(np.zeros((1, 64, 64))).rule.tolist() == ["deformed"]
     assert SHAPES.label(np.zeros((1, 64, 64)), range="[0,1]").rule.tolist() == ["blank"]
     assert SHAPES.label(np.zeros((1, 64, 64), dtype=np.uint8)).rule.tolist() == ["blank"]
     assert SHAPES.label(-np.ones((1, 64, 64))).rule.tolist() == ["blank"]

@@ -14,12 +14,17 @@ intensities clipped to [0, 1]:
    no shape is left over, the whole is *malformed*: merged, cut, torn, swollen, a blob.
 4. A shape is *faint* if the mean intensity of its interior (its boundary pixels left out) is below 3/4.
 5. A *ghost* is a place, more than 2 pixels from every object, where the mean of 3×3 pixels reaches 1/4.
+6. A malformed object lies *between places* if, in every column that it is in, the best blend of two neighbouring
+   places of the data's raster (:mod:`~intermode.targets.shape_support`) removes over two thirds of the squared
+   distance to the nearer one, the other weighing over 0.15. To the eye it is a good shape half a pixel off the grid:
+   edges of half brightness fall on either side of the threshold as the noise will have it, and no template fits.
 
 So a shape counts as present from half brightness on, is clean from three quarters on, and as absent below one
-quarter; whatever lies between present and absent is malformed. An image then is, the first that applies:
-``diverged`` (not finite), ``duplicate`` (two or more shapes of one kind, the paper's rule, section 5), ``malformed``
-(a malformed object, a faint shape or a ghost), ``wrong-column`` (a shape that sticks out of its kind's column by
-more than one pixel), ``blank`` (no object; unless blanks are kept) or ``in-support``.
+quarter; whatever lies between present and absent is wrong. An image then is, the first that applies:
+``diverged`` (not finite), ``duplicate`` (two or more shapes of one kind, the paper's rule, section 5), ``deformed``
+(a malformed object that does not lie between places, a faint shape or a ghost), ``between-places`` (one that does),
+``wrong-column`` (a shape that sticks out of its kind's column by more than one pixel), ``blank`` (no object; unless
+blanks are kept) or ``in-support``.
 
 Measured on 20,000 images of the data, intensities in [0, 1]: no false alarm under Gaussian noise of standard
 deviation 0.12, nor under Gaussian blur of 1.1 pixels, nor under both at 0.05 and 0.75 pixels. Of images that other
@@ -61,6 +66,9 @@ OVERHANG = 1
 PATCH, MARGIN, LARGEST = 18, 2, 16
 """Side of the window in which masks and templates are compared, its dark border, and the largest object in it."""
 
+EXPLAINED, LEAST_WEIGHT = 2 / 3, 0.15
+"""Share of the squared distance that a blend of two places must remove, and the weight that both must exceed."""
+
 BATCH = 512
 """Images read at a time: about 100 MB of working memory."""
 
@@ -75,13 +83,14 @@ class FoundShape(NamedTuple):
     """One object of an image.
 
     Attributes:
-        kind: ``triangle``, ``square``, ``pentagon`` or ``malformed`` (a ghost, too).
+        kind: ``triangle``, ``square``, ``pentagon`` or ``malformed`` (no template fits; a ghost, too).
         row, column: top left pixel of the box around it; of the template for a shape, which may begin one pixel
             outside the image.
         height, width: of the box, in pixels.
         misfit: pixels that differ from the template; -1 if malformed.
         brightness: 0..1, mean intensity of the interior of a shape, or of all pixels of a malformed object.
-        wrong: why the object is not in-support: ``duplicate``, ``malformed``, ``wrong-column``, or empty if it is.
+        wrong: why the object is not in-support: ``duplicate``, ``deformed``, ``between-places``, ``wrong-column``, or
+            empty if it is.
     """
 
     kind: str
@@ -99,26 +108,32 @@ class ShapeLabels(Labels):
     """Labels of Simple Shapes images.
 
     ``hallucinated`` means off the support, for whatever reason; ``rule`` is the first reason of ``diverged``,
-    ``duplicate``, ``malformed``, ``wrong-column``, ``blank``, else ``in-support``. The paper's own label, two or
-    more shapes of one kind (section 5), is ``duplicate``. Reasons do not exclude each other: an image with two
-    triangles and a torn square is both duplicate and malformed.
+    ``duplicate``, ``deformed``, ``between-places``, ``wrong-column``, ``blank``, else ``in-support``. The paper's own
+    label, two or more shapes of one kind (section 5), is ``duplicate``. Reasons do not exclude each other: an image
+    with two triangles and a torn square is both duplicate and deformed.
 
     Attributes:
         duplicate: (n,) bool, two or more shapes of one kind.
-        malformed: (n,) bool, an object that is no shape, a faint shape, or a ghost.
+        deformed: (n,) bool, an object that is no shape, a faint shape, or a ghost.
+        between_places: (n,) bool, an object that is no shape because it lies between two neighbouring places.
         wrong_column: (n,) bool, a shape outside its kind's column.
         counts_by_kind: (n, 3) int, triangles, squares and pentagons found, wherever they are.
         objects: of each image the objects found, from left to right; none if diverged.
         distance: (n,) float64, squared L2 distance to the exactly nearest support image (intensities 0..1, not
             clipped); inf if diverged. No rule uses it.
+        weight: (n, 3) float64, 0..1/2, of the neighbouring place in the blend of two that explains the column; 0 where
+            none does. In-support shapes have one, too: what is read as a shape may be as far between places as what
+            is not.
     """
 
     duplicate: np.ndarray
-    malformed: np.ndarray
+    deformed: np.ndarray
+    between_places: np.ndarray
     wrong_column: np.ndarray
     counts_by_kind: np.ndarray
     objects: tuple[tuple[FoundShape, ...], ...]
     distance: np.ndarray
+    weight: np.ndarray
 
     @property
     def duplicate_rate(self) -> float:
@@ -399,8 +414,23 @@ def _ghosts(stack: _Stack) -> tuple[np.ndarray, np.ndarray]:
     return objects, np.asarray(ndimage.maximum(stack.x, numbers, np.arange(1, count + 1)))
 
 
-def _read_batch(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[list[FoundShape]]]:
-    """Of images (n, 64, 64) in [0, 1]: (n, 3) counts, (n,) malformed, (n,) wrong column, and their objects."""
+def _weights(x: np.ndarray) -> np.ndarray:
+    """(n, 3) weight of a neighbouring place in the blend that explains each column of images (n, 64, 64), or 0."""
+    found = nearest(x)
+    explained = found.blend_distance < (1 - EXPLAINED) * found.column_distance
+    return np.where(explained & (found.weight > LEAST_WEIGHT), found.weight, 0)
+
+
+def _read_batch(x: np.ndarray, explained: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[list[FoundShape]]]:
+    """Read images (n, 64, 64) in [0, 1].
+
+    Args:
+        x: the images.
+        explained: (n, 3) bool, a blend of two places explains the column.
+
+    Returns:
+        (n, 3) counts; (3, n) bool, deformed, between places and in a wrong column; and the objects.
+    """
     templates = _templates()
     stack = _Stack(x)
     objects, fit, misfit = _resolve(stack)
@@ -427,24 +457,29 @@ def _read_batch(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list
     image = objects[:, 1]
     counts = np.zeros((len(x), len(KINDS)), dtype=int)
     np.add.at(counts, (image[shaped], kind[shaped]), 1)
-    malformed, wrong_column = np.zeros((2, len(x)), dtype=bool)
-    malformed[image[bad]] = True
-    malformed[ghosts[:, 1]] = True
-    wrong_column[image[astray]] = True
+    between = bad & (area >= SMALLEST)
+    for one in range(len(KINDS)):
+        within = (column < (one + 1) * COLUMN) & (column + width > one * COLUMN)
+        between &= explained[image, one] | ~within
+    reasons = np.zeros((3, len(x)), dtype=bool)
+    for reason, rows in zip(reasons, (image[bad & ~between], image[between], image[astray]), strict=True):
+        reason[rows] = True
+    reasons[0, ghosts[:, 1]] = True
 
     found: list[list[FoundShape]] = [[] for _ in range(len(x))]
     for k in range(len(objects)):
         name = KINDS[kind[k]] if shaped[k] else "malformed"
         double = shaped[k] and counts[image[k], kind[k]] > 1
-        wrong = "duplicate" if double else "malformed" if bad[k] else "wrong-column" if astray[k] else ""
+        spoilt = "between-places" if between[k] else "deformed" if bad[k] else ""
+        wrong = "duplicate" if double else spoilt or ("wrong-column" if astray[k] else "")
         box = int(row[k]), int(column[k]), int(height[k]), int(width[k])
         found[image[k]].append(FoundShape(name, *box, int(misfit[k]), float(brightness[k]), wrong))
     for ghost, intensity in zip(ghosts, glow, strict=True):
         box = int(ghost[2]), int(ghost[3]), int(ghost[4]), int(ghost[5])
-        found[ghost[1]].append(FoundShape("malformed", *box, -1, float(intensity), "malformed"))
+        found[ghost[1]].append(FoundShape("malformed", *box, -1, float(intensity), "deformed"))
     for objects_of_image in found:
         objects_of_image.sort(key=lambda one: (one.column, one.row))
-    return counts, malformed, wrong_column, found
+    return counts, reasons, found
 
 
 def read(x: np.ndarray, *, keep_blank: bool = False) -> ShapeLabels:
@@ -457,32 +492,37 @@ def read(x: np.ndarray, *, keep_blank: bool = False) -> ShapeLabels:
     n = len(x)
     finite = np.isfinite(x).all((1, 2))
     counts = np.zeros((n, len(KINDS)), dtype=int)
-    malformed, wrong_column = np.zeros((2, n), dtype=bool)
-    distance = np.empty(n)
+    reasons = np.zeros((3, n), dtype=bool)
+    distance, weight = np.empty(n), np.empty((n, len(KINDS)))
     objects: list[list[FoundShape]] = []
     for begin in range(0, n, BATCH):
         rows = slice(begin, begin + BATCH)
         # comparing NaN is always false, so an image that is not finite is cleared to hold nothing
         clipped = np.where(finite[rows, None, None], x[rows], 0).clip(0, 1).astype(np.float32)
-        counts[rows], malformed[rows], wrong_column[rows], found = _read_batch(clipped)
+        weight[rows] = _weights(clipped)
+        counts[rows], reasons[:, rows], found = _read_batch(clipped, weight[rows] > 0)
         objects += found
         distance[rows] = nearest(x[rows], keep_blank=keep_blank).distance
     duplicate = np.any(counts > 1, axis=1)
     blank = np.array([not found for found in objects], dtype=bool)
-    rule = np.full(n, "in-support", dtype="<U12")
+    deformed, between_places, wrong_column = reasons
+    rule = np.full(n, "in-support", dtype="<U14")
     if not keep_blank:
         rule[blank] = "blank"
     rule[wrong_column] = "wrong-column"
-    rule[malformed] = "malformed"
+    rule[between_places] = "between-places"
+    rule[deformed] = "deformed"
     rule[duplicate] = "duplicate"
     rule[~finite] = "diverged"
     return ShapeLabels(
         hallucinated=rule != "in-support",
         rule=rule,
         duplicate=duplicate,
-        malformed=malformed,
+        deformed=deformed,
+        between_places=between_places,
         wrong_column=wrong_column,
         counts_by_kind=counts,
         objects=tuple(tuple(found) for found in objects),
         distance=distance,
+        weight=weight,
     )

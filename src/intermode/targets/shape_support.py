@@ -12,11 +12,19 @@ found column by column, because columns share no pixel. With :math:`x_c` the str
 
 where the inner products over all p are one correlation of the strip with the raster. The all-black image is not
 in the support; where it would be nearest, the column in which presence costs least takes its shape.
+
+A model may put a shape *between* the places. The best blend :math:`(1 - w) R_c(p) + w R_c(q)` of the nearest place p
+with one of its up to eight neighbours q leaves, by projection on :math:`D = R_c(q) - R_c(p)`,
+
+.. math::
+    d_c^2 - \max_q \frac{g_q^2}{\lVert D \rVert^2}, \qquad w = \frac{g_q}{\lVert D \rVert^2} \le \tfrac12, \qquad
+    g_q = \langle x_c, D \rangle + \tfrac12 \lVert D \rVert^2 \quad (g_q > 0),
+
+which takes the inner products that are there already.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -56,6 +64,8 @@ class NearestShapes:
         row, column: (n, 3) int, top left pixel of the raster; -1 where it is absent.
         column_distance: (n, 3) float64, the share of each column.
         distance: (n,) float64, the whole, padding included.
+        weight: (n, 3) float64, 0..1/2, of the neighbouring place in the best blend of two.
+        blend_distance: (n, 3) float64, what that blend leaves of the column's distance.
     """
 
     present: np.ndarray
@@ -63,6 +73,8 @@ class NearestShapes:
     column: np.ndarray
     column_distance: np.ndarray
     distance: np.ndarray
+    weight: np.ndarray
+    blend_distance: np.ndarray
 
     def render(self) -> np.ndarray:
         """(n, 64, 64) uint8, the nearest support images themselves."""
@@ -129,10 +141,13 @@ def nearest(x: np.ndarray, *, keep_blank: bool = False) -> NearestShapes:
     n, columns = len(x), len(KINDS)
     present, distance, pad = np.empty((n, columns), dtype=bool), np.empty((n, columns)), np.empty(n)
     row, column = np.empty((n, columns), dtype=int), np.empty((n, columns), dtype=int)
+    weight, left = np.empty((n, columns)), np.empty((n, columns))
+    found = present, row, column, distance, pad, weight, left
     for begin in range(0, n, BATCH):
         some = slice(begin, begin + BATCH)
-        present[some], row[some], column[some], distance[some], pad[some] = _nearest_batch(x[some], keep_blank)
-    return NearestShapes(present, row, column, distance, distance.sum(1) + pad)
+        for whole, part in zip(found, _nearest_batch(x[some], keep_blank), strict=True):
+            whole[some] = part
+    return NearestShapes(present, row, column, distance, distance.sum(1) + pad, weight, left)
 
 
 def _nearest_batch(x: np.ndarray, keep_blank: bool) -> tuple[np.ndarray, ...]:
@@ -141,13 +156,15 @@ def _nearest_batch(x: np.ndarray, keep_blank: bool) -> tuple[np.ndarray, ...]:
     pixels = np.where(finite[:, None, None], x, 0).astype(np.float64)
     empty, gain = np.empty((n, columns)), np.empty((n, columns))  # distance without shape, and what the shape adds
     row, column = np.empty((n, columns), dtype=int), np.empty((n, columns), dtype=int)
+    weight, removed = np.empty((n, columns)), np.empty((n, columns))
     for kind, name in enumerate(KINDS):
         strip = pixels[..., kind * COLUMN : (kind + 1) * COLUMN]
-        match = _correlate(strip, raster(name)).reshape(n, math.prod(places(name)))
-        best = match.argmax(1)
-        empty[:, kind] = np.square(strip).sum((1, 2))
-        gain[:, kind] = raster(name).sum() - 2 * match[np.arange(n), best]
+        match = _correlate(strip, raster(name))
+        best = match.reshape(n, -1).argmax(1)
         row[:, kind], column[:, kind] = np.divmod(best, places(name)[1])
+        empty[:, kind] = np.square(strip).sum((1, 2))
+        gain[:, kind] = raster(name).sum() - 2 * match.reshape(n, -1)[np.arange(n), best]
+        weight[:, kind], removed[:, kind] = _blend(match, name, row[:, kind], column[:, kind])
         column[:, kind] += kind * COLUMN
     present = gain < 0
     if not keep_blank:
@@ -157,4 +174,29 @@ def _nearest_batch(x: np.ndarray, keep_blank: bool) -> tuple[np.ndarray, ...]:
     distance = np.where(present, empty + gain, empty).clip(0)
     distance[~finite] = np.inf
     pad = np.square(pixels[..., columns * COLUMN :]).sum((1, 2))
-    return present, np.where(present, row, -1), np.where(present, column, -1), distance, pad
+    left = np.where(present, (distance - removed).clip(0), distance)
+    return (
+        *(present, np.where(present, row, -1), np.where(present, column, -1), distance, pad),
+        *(np.where(present, weight, 0), left),
+    )
+
+
+@cache
+def _steps(kind: str) -> list[tuple[int, int, int]]:
+    """(dy, dx) to each of the eight neighbouring places, and in how many pixels the raster then differs."""
+    mask = np.pad(raster(kind), 1)
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    return [(dy, dx, int((mask != np.roll(mask, (dy, dx), (0, 1))).sum())) for dy, dx in steps]
+
+
+def _blend(match: np.ndarray, kind: str, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) weight of a neighbour in the best blend with the place (row, column), and the distance that it removes."""
+    weight, removed = np.zeros((2, len(match)))
+    around = np.pad(match, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    images, here = np.arange(len(match)), match[np.arange(len(match)), row, column]
+    for dy, dx, differing in _steps(kind):
+        along = (around[images, row + 1 + dy, column + 1 + dx] - here + differing / 2).clip(0)
+        better = along**2 / differing > removed
+        weight[better] = along[better] / differing
+        removed[better] = along[better] ** 2 / differing
+    return weight, removed
