@@ -18,8 +18,8 @@ from intermode.progress import Silent
 from intermode.recursion import select
 from intermode.sampling import Samples, score, scores_of
 from intermode.studies.recursion_mnist import DigitsModel, Source
-from intermode.study.arms import Arms, Drawing, Recursion, key, recursion_jobs, select_data
-from intermode.study.configs import MLP, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
+from intermode.study.arms import Arms, Recursion, key, recursion_jobs, select_data
+from intermode.study.configs import MLP, Drawing, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
 from intermode.study.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
 
 MODEL = LatticeModel(
@@ -192,7 +192,7 @@ def test_what_cannot_be_followed_is_refused_in_one_line(change: dict[str, Any], 
 def test_the_scores_of_a_pool_are_those_of_its_samples(tmp_path: Path) -> None:
     """Scored in three blocks, the last chunk not full, as in one go."""
     model = model_job("model", MODEL)
-    pool = pool_job("pool", model, Pool(75, chunk=32), 5)
+    pool = pool_job("pool", model, Pool(n=75, chunk=32), 5)
     job = score_job("scores", model, pool, [LID(noises=4)], 7)
     assert len(job.inputs) == 3
     store = finish({"job": job}, tmp_path)
@@ -210,7 +210,7 @@ def test_classes_are_told_to_whoever_scores(tmp_path: Path) -> None:
         train=Training(2, 4),
     )
     made = model_job("model", model)
-    pool = pool_job("pool", made, Pool(20, "small", 4, 8), 5, view=Guided(2.0))
+    pool = pool_job("pool", made, Pool("small", 4, 8, 20), 5, view=Guided(2.0))
     job = score_job("scores", made, pool, [LID(noises=3)], 7)
     store = finish({"job": job}, tmp_path)
     x, denoiser = pool_of(done_of(store, pool), 10).x, denoiser_of(done_of(store, made))

@@ -126,9 +126,9 @@ class Config:
     def pool(self, source: Source) -> tuple[Pool, View | None]:
         """What is drawn, and how the chain sees the model."""
         if source.image:
-            return Pool(self.images, "small", self.image_steps, 32), None
+            return Pool("small", self.image_steps, 32, self.images), None
         view = Tabulated(-5.5, 5.5) if source.kind == "gaussian-1d" else Tabulated(-5.5, 5.5, 96, 2, 60)
-        return Pool(max(int(self.draw * source.draw), 100)), view
+        return Pool(n=max(int(self.draw * source.draw), 100)), view
 
 
 def jobs(config: Config) -> dict[str, Job]:

@@ -31,7 +31,6 @@ from intermode.sampling import Samples
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least
 from intermode.study.arms import (
     Arms,
-    Drawing,
     Quantity,
     Recursion,
     Rows,
@@ -44,7 +43,7 @@ from intermode.study.arms import (
     key,
     recursion_jobs,
 )
-from intermode.study.configs import MLP, Lattice, LatticeModel, LinearNoise, Training
+from intermode.study.configs import MLP, Drawing, Lattice, LatticeModel, LinearNoise, Training
 from intermode.study.steps import mass_job, pool_of
 
 __all__ = ["STUDY", "Config", "Occupancy"]

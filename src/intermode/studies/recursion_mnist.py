@@ -43,7 +43,6 @@ from intermode.sampling import Samples, scores_of
 from intermode.study import Claim, Found, Measured, Picture, Study, below
 from intermode.study.arms import (
     Arms,
-    Drawing,
     Quantity,
     Recursion,
     Rows,
@@ -54,7 +53,7 @@ from intermode.study.arms import (
     key,
     recursion_jobs,
 )
-from intermode.study.configs import ImageModel, LinearNoise, Training, UNet, check_least
+from intermode.study.configs import Drawing, ImageModel, LinearNoise, Training, UNet, check_least
 from intermode.study.steps import Guided, pool_of, score_job
 from intermode.targets.digits import CLASSES, SIZE, Digits, Split, load
 from intermode.targets.drawn_digits import drawn

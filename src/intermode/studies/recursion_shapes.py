@@ -27,7 +27,6 @@ from intermode.studies.shapes import boxes_of
 from intermode.study import Claim, Found, Measured, Picture, Study
 from intermode.study.arms import (
     Arms,
-    Drawing,
     Quantity,
     Recursion,
     Rows,
@@ -39,7 +38,7 @@ from intermode.study.arms import (
     key,
     recursion_jobs,
 )
-from intermode.study.configs import Images, ShapesModel, Training
+from intermode.study.configs import Drawing, Images, ShapesModel, Training
 from intermode.study.steps import pool_of
 
 __all__ = ["STUDY", "Config", "Wrong"]

@@ -52,7 +52,7 @@ class Config(Judged):
     """Settings of ``shapes``; training the model instead of taking the shipped one takes an hour on two cores."""
 
     model: ShapesModel = ShapesModel(shipped="shapes")
-    pool: Pool = Pool(1024, "small", 250, 32)
+    pool: Pool = Pool("small", 250, 32, 1024)
     window: tuple[int, int] = (700, 850)
 
     @property

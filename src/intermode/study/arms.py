@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -31,12 +31,11 @@ from intermode.models import provenance_of
 from intermode.recursion import PER_CLASS, UNSCORED, Data, select, training_data
 from intermode.sampling import Samples, scores_of
 from intermode.study import Claim, Found, Measured, Picture, below
-from intermode.study.configs import Model, Pool, check_least
+from intermode.study.configs import Drawing, Model, check_least
 from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, score_job
 
 __all__ = [
     "Arms",
-    "Drawing",
     "Measure",
     "Quantity",
     "Recursion",
@@ -88,28 +87,6 @@ class Arms:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How pools are drawn, by the ancestral sampler; see :class:`intermode.study.configs.Pool`.
-
-    Attributes:
-        variance: of the steps: large or small.
-        steps: respaced ones; all timesteps unless given.
-        chunk: samples drawn together.
-    """
-
-    variance: Literal["large", "small"] = "large"
-    steps: int | None = None
-    chunk: int = 1024
-
-    def __post_init__(self) -> None:
-        _ = self.of(1)
-
-    def of(self, n: int) -> Pool:
-        """A pool of n samples."""
-        return Pool(n, self.variance, self.steps, self.chunk)
-
-
-@dataclass(frozen=True)
 class Recursion:
     """What the configs of recursions have in common.
 
@@ -127,7 +104,7 @@ class Recursion:
     window: tuple[int, int]
 
     def __post_init__(self) -> None:
-        check_detectors(self.detectors.values(), self.model, self.drawing.of(1).sampler)
+        check_detectors(self.detectors.values(), self.model, self.drawing.sampler)
 
     @property
     def seed(self) -> int:

@@ -6,7 +6,7 @@ Fields that change no result take no part in comparison (``field(compare=False)`
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +28,7 @@ from intermode.training import TrainConfig
 __all__ = [
     "MLP",
     "CosineNoise",
+    "Drawing",
     "ImageModel",
     "Lattice",
     "LatticeModel",
@@ -334,32 +335,45 @@ class ShapesModel(ImageModel):
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Samples drawn of a model by the ancestral sampler.
+class Drawing:
+    """How samples are drawn of a model, by the ancestral sampler.
 
     Attributes:
-        n: how many.
         variance: of the steps: large (beta_t, as in the paper) or small (the posterior variance).
         steps: respaced ones; all timesteps unless given.
         chunk: samples drawn together.
     """
 
-    n: int = 1_000_000
     variance: Literal["large", "small"] = "large"
     steps: int | None = None
-    chunk: int = 16_384
+    chunk: int = 1024
 
     def __post_init__(self) -> None:
-        _ = self.plan((1,), 0), self.sampler
+        _ = self.of(1)
 
     @property
     def sampler(self) -> Ancestral:
         return Ancestral(self.variance, self.steps)
 
+    def of(self, n: int) -> Pool:
+        """A pool of n samples."""
+        return Pool(self.variance, self.steps, self.chunk, n)
+
+
+@dataclass(frozen=True)
+class Pool(Drawing):
+    """Samples drawn of a model.
+
+    Attributes:
+        n: how many.
+    """
+
+    chunk: int = 16_384
+    n: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        _ = self.plan((1,), 0), self.sampler
+
     def plan(self, shape: tuple[int, ...], seed: int, device: str = "cpu") -> Plan:
         """The samples of a seed."""
         return Plan(self.n, shape, seed, self.chunk, device=device)
-
-    def of(self, n: int) -> Pool:
-        """As many as n of them."""
-        return replace(self, n=n)
