@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Band",
     "Box",
+    "before_after",
     "cost_quality",
     "curves",
     "fields",
@@ -32,12 +33,14 @@ __all__ = [
     "log_densities",
     "log_density",
     "loss",
+    "points_by_kind",
     "roc",
     "scatter",
     "scatter_panels",
     "score_histogram",
     "sheet",
     "trajectories",
+    "where_and_why",
 ]
 
 BLUE, RED, ORANGE, GREY = "#2f6db3", "#c8322b", "#e8871e", "#8a8a8a"
@@ -473,3 +476,100 @@ def cost_quality(path: Path, points: Mapping[str, Mapping[str, tuple[float, floa
         axes.set(xscale="log", yscale="log", xlabel="network evaluations (0 drawn at 0.5)", ylabel="1 - AUROC")
         axes.set_title(title, fontsize=8)
     _save(figure, path)
+
+
+@rc_context(STYLE)
+def where_and_why(
+    path: Path,
+    ks: Sequence[float],
+    shares: Mapping[str, Band],
+    bars: Mapping[str, tuple[float, float, float]],
+    *,
+    titles: tuple[str, str],
+    y_label: str,
+) -> None:
+    """Shares of a mass against the timestep at which a chain changes its score; and masses by what made them.
+
+    Args:
+        ks: the timesteps.
+        shares: by label.
+        bars: (value, low, high) by label, from the top.
+        titles: of both panels.
+        y_label: what the shares are of.
+    """
+    figure, (left, right) = _figure(8.6, 3.3, 2)
+    for colour, (label, (share, lower, upper)) in zip((RED, BLUE), shares.items(), strict=False):
+        left.fill_between(ks, lower, upper, color=colour, alpha=0.2, lw=0)
+        left.plot(ks, share, color=colour, marker="o", ms=3, lw=1.4, label=label)
+    left.set(xlabel="$k$, the timestep at which the chain changes", ylabel=y_label, ylim=(-0.02, 1.05))
+    left.set_title(titles[0], fontsize=9, loc="left")
+    left.legend(fontsize=8, loc="center right")
+    middle, low, high = np.array(list(bars.values())).T
+    places = np.arange(len(bars))[::-1]
+    errors = np.stack([middle - low, high - middle]).clip(0)
+    right.barh(places, middle, xerr=errors, color=[RED, *[BLUE] * (len(bars) - 1)], height=0.6, capsize=3)
+    right.set_yticks(places, list(bars), fontsize=8)
+    right.set(xscale="log", xlim=(low.min() / 3, 1.5 * high.max()), xlabel="off-support mass")
+    right.set_title(titles[1], fontsize=9, loc="left")
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def points_by_kind(
+    path: Path,
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    line: tuple[float, float] | None = None,
+) -> None:
+    """Points (x, y) of several kinds on logarithmic axes.
+
+    Args:
+        line: exponent and logarithm of the factor of a power law, drawn through them.
+    """
+    figure, (axes,) = _figure(5.4, 3.8)
+    colours = [colormaps["tab10"](k % 10) for k in range(len(points))]
+    for colour, (label, (x, y)) in zip(colours, points.items(), strict=True):
+        axes.plot(x, y, "o", ms=4.5, color=colour, label=label, mew=0, alpha=0.85)
+    if line is not None:
+        all_x = [v for x, _ in points.values() for v in x]
+        ends = np.array([min(all_x), max(all_x)])
+        axes.plot(ends, np.exp(line[1]) * ends ** line[0], color=GREY, lw=1, zorder=0)
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def before_after(path: Path, before: np.ndarray, after: np.ndarray, touched: np.ndarray, given_up: np.ndarray) -> None:
+    """Samples (n, 1) in counts, or (n, 2) as points, before and after some were changed; ``path`` a PNG alone.
+
+    Args:
+        touched: (n,) bool, red among the points before.
+        given_up: (n,) bool, red among the points after.
+    """
+    finite = before[np.isfinite(before).all(1)]
+    low, high = finite.min(0).min(), finite.max(0).max()
+    # what ran away must not squeeze all others together
+    middle, reach = np.median(finite), np.quantile(np.abs(finite - np.median(finite)), 0.999)
+    low, high = max(low, middle - 1.5 * reach), min(high, middle + 1.5 * reach)
+    if before.shape[1] == 1:
+        figure, (axes,) = _figure(5.6, 2.8)
+        edges = np.linspace(low, high, 200)
+        for values, colour, label in ((before, RED, "before"), (after, BLUE, "after")):
+            axes.stairs(np.histogram(values[:, 0], edges)[0], edges, color=colour, lw=1, label=label)
+        axes.set(yscale="log", xlabel="$x$", ylabel="samples")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
+    else:
+        figure, all_axes = _figure(6.4, 3.4, 2, sharex=True, sharey=True)
+        panels = ((before, touched, "before: touched"), (after, given_up, "after: given up"))
+        for axes, (values, marked, title) in zip(all_axes, panels, strict=True):
+            for mask, colour, size in ((~marked, BLUE, 0.6), (marked, RED, 2.0)):
+                axes.scatter(values[mask, 0], values[mask, 1], s=size, color=colour, lw=0)
+            axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+            axes.set_title(f"{title} ({marked.sum():,}, red)", fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)

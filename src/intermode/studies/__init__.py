@@ -16,6 +16,7 @@ STUDIES = {
     "gaussian-1d": "gaussian_1d",
     "gaussian-1d-sweeps": "gaussian_1d_sweeps",
     "score-field": "score_field",
+    "origin": "origin",
     "gaussian-2d": "gaussian_2d",
     "recursion-2d": "recursion_2d",
     "shapes": "shapes",

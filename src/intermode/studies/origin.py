@@ -1,0 +1,456 @@
+r"""Where, and why, the mass between the modes is made.
+
+**Where.** The chain is carried with the true score at all t ≤ k and the learned one above, and the other way round: of
+the mass that the learned score makes, which steps make it, and which can mend it? Exactly, by :mod:`intermode.exact`;
+what both have above k is carried once.
+
+**Why.** The same network, steps and seeds learn from four targets: noise that was drawn, on a finite set (*sampled*)
+and on fresh points in every batch (*fresh*); the posterior mean :math:`\mathbb E[\varepsilon \mid x_t]` of the mixture
+in closed form (*exact*); and that over a reference batch of the data, which is all that a user has (*stable*:
+:mod:`intermode.training_targets`, Xu et al. 2023). Sampled against fresh is the finite data, sampled against exact is
+the noise of the target, and what the exact one leaves is the network: so it is trained longer, and made wider, deeper
+and otherwise.
+
+**How much.** A network's step of :math:`\hat x_0` from one mode to the next is measured in several ways at the last
+timesteps (:mod:`intermode.studies.learned_step`); which of them predicts the mass best is chosen on the models of even
+seeds and judged on those of odd ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from scipy import stats
+
+from intermode import plots
+from intermode.errors import InputError
+from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds
+from intermode.jobs import Job
+from intermode.samplers import Ancestral
+from intermode.studies.causes import Cause, Network, Variant, learning
+from intermode.studies.learned_step import PREDICTORS, bootstrapped, learned_step, spearman
+from intermode.studies.switching import BETWEEN, switch_job
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
+from intermode.study.configs import LatticeModel, LineModel, Training, check_least
+from intermode.study.steps import denoiser_of, mass_job, model_job
+
+__all__ = ["STUDY", "Config"]
+
+LAST = 9
+"""The timestep at which the last ten steps begin."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``origin``.
+
+    Attributes:
+        model: whatever is not varied.
+        reference: points of the reference batch of stable targets.
+        seeds: models of each target, with seeds from the model's on.
+        steps: longer and shorter trainings on sampled and exact targets.
+        widths: of other networks, on sampled and exact targets.
+        blocks: numbers of residual blocks of other networks.
+        other_seeds: models of each training length and network.
+        switches: k, in 1-D, up to which one score is taken and above it the other.
+        lattice: a model in 2-D.
+        lattice_switches: k, in 2-D.
+    """
+
+    model: LineModel = LineModel(train=Training(steps=300, batch=5000))
+    reference: int = 1000
+    seeds: int = 3
+    steps: tuple[int, ...] = (100,)
+    widths: tuple[int, ...] = (32,)
+    blocks: tuple[int, ...] = (1,)
+    other_seeds: int = 3
+    switches: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 25, 30)
+    lattice: LatticeModel = LatticeModel(shipped="grid")
+    lattice_switches: tuple[int, ...] = (9, 19)
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "seeds", "other_seeds", "reference")
+        if self.other_seeds > self.seeds:
+            raise InputError(f"other_seeds: {self.other_seeds} must be at most the seeds, {self.seeds}")
+        for name, model in (("switches", self.model), ("lattice_switches", self.lattice)):
+            found, last = getattr(self, name), model.noise.timesteps - 2
+            if LAST not in found or min(found) < 0 or max(found) > last:
+                raise InputError(f"{name}: must hold {LAST}, the last ten steps, and lie in 0..{last}")
+        _ = variants(self)
+
+    @property
+    def seed(self) -> int:
+        return self.model.seed
+
+
+def variants(config: Config) -> dict[str, Variant]:
+    """All models by name, the most valuable first."""
+    base = config.model
+    found = [Variant(cause, learning(cause, base, config.reference), config.seeds) for cause in get_args(Cause)]
+
+    def add(name: str, model: LineModel, *causes: Cause) -> None:
+        for cause in causes:
+            found.append(Variant(f"{cause}_{name}", learning(cause, model, config.reference), config.other_seeds))
+
+    for steps in sorted(set(config.steps) - {base.train.steps}):
+        add(f"steps-{steps}", replace(base, train=replace(base.train, steps=steps)), "sampled", "exact")
+    for width in sorted(set(config.widths) - {base.network.width}):
+        add(f"width-{width}", replace(base, network=replace(base.network, width=width)), "sampled", "exact")
+    for blocks in sorted(set(config.blocks) - {3}):
+        add(f"blocks-{blocks}", replace(base, network=Network(base.network.width, blocks=blocks)), "sampled")
+    add("no-final-norm", replace(base, network=Network(base.network.width, final_norm=False)), "sampled")
+    add("tied-blocks", replace(base, network=replace(base.network, tied_blocks=True)), "sampled")
+    return {variant.name: variant for variant in found}
+
+
+def jobs(config: Config) -> dict[str, Job]:
+    found: dict[str, Job] = {}
+    for variant in variants(config).values():
+        for (name, model), mass in zip(variant.models(), variant.masses(), strict=True):
+            found[name] = model_job(name, model)
+            found[mass] = mass_job(mass, Ancestral(), found[name])
+            if variant.name == "sampled":
+                found[f"{name}_switched"] = switch_job(f"{name}_switched", Ancestral(), found[name], config.switches)
+    found["lattice"] = model_job("lattice", config.lattice)
+    found["lattice_switched"] = switch_job("lattice_switched", Ancestral(), found["lattice"], config.lattice_switches)
+    return found
+
+
+def masses(found: Found, variant: Variant, part: str = "value") -> list[float]:
+    """Seed by seed: all of it, or the part ``between`` the modes or ``beyond`` them."""
+    return [found[name].facts[part] for name in variant.masses()]
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """Mean over seeds with Student's 95 % interval."""
+    mean, n = float(np.mean(values)), len(values)
+    if n == 1:
+        return Estimate(mean, mean, mean, n=1)
+    reach = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - reach, mean + reach, n=n, method="Student, over seeds")
+
+
+def when(config: Config, found: Found) -> Measured:
+    """What the steps up to k make by themselves, and what the true score leaves there."""
+    names = [f"{name}_switched" for name, _ in variants(config)["sampled"].models()]
+    facts = [found[name].facts for name in names]
+    rows = []
+    for k in sorted(config.switches):
+        row: dict[str, Any] = {"k": k}
+        for kind in ("made", "mended"):
+            row[kind] = over_seeds([fact[kind][str(k)][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]).triple
+        rows.append(row)
+    last, flat = str(LAST), found["lattice_switched"].facts
+    made = [fact["made"][last][0] / fact["learned"][0] for fact in facts]
+    between = [fact["made"][last][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]
+    left = [fact["mended"][last][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]
+    values: dict[str, Any] = {
+        "made_in_last_10_1d": mean_of(made),
+        "made_in_last_10_1d_between": mean_of(between),
+        "left_by_true_last_10_1d_between": over_seeds(left),
+        "made_in_last_10_2d": flat["made"][last][0] / flat["learned"][0],
+        "made_in_last_10_2d_between": flat["made"][last][BETWEEN] / flat["learned"][BETWEEN],
+        "left_by_true_last_10_2d_between": flat["mended"][last][BETWEEN] / flat["learned"][BETWEEN],
+    }
+    kinds = ("made", "mended")
+    plane = [
+        {"k": k, **{kind: flat[kind][str(k)][BETWEEN] / flat["learned"][BETWEEN] for kind in kinds}}
+        for k in sorted(config.lattice_switches)
+    ]
+    return Measured(values, {"when": rows, "when_2d": plane})
+
+
+def why(config: Config, found: Found) -> Measured:
+    """The mass by target, and the ratios of the others to drawn noise, seed by seed."""
+    known = variants(config)
+    values: dict[str, Estimate | float | int | None] = {}
+    series = []
+    for cause in get_args(Cause):
+        for part in ("value", "between", "beyond"):
+            name = f"mass_{cause}_target" + (f"_{part}" if part != "value" else "")
+            here, there = masses(found, known[cause], part), masses(found, known["sampled"], part)
+            positive = min(*here, *there) > 0
+            values[name] = over_seeds(here) if positive else float(np.mean(here))
+            if cause != "sampled":
+                values[f"{cause}_ratio" + name.removeprefix(f"mass_{cause}_target")] = (
+                    ratio_over_seeds(here, there, paired=True) if positive else None
+                )
+        by_part = {part: masses(found, known[cause], part) for part in ("value", "between", "beyond")}
+        series.append({"target": cause, "mass": over_seeds(by_part["value"]).triple, **by_part})
+    sampled, exact, stable = (np.array(masses(found, known[cause])) for cause in ("sampled", "exact", "stable"))
+    values["stable_share_of_gain"] = mean_of(list((sampled - stable) / (sampled - exact)))
+    return Measured(values, {"why": series})
+
+
+def growth(config: Config, found: Found) -> Measured:
+    """The mass as training grows, the exponent of its power law, and what stable targets are worth for their time."""
+    known, batch = variants(config), config.model.train.batch
+    rows, exponents, by_length = [], {}, {}
+    for cause in ("sampled", "exact"):
+        lengths = {known[cause].model.train.steps: known[cause]}
+        lengths |= {v.model.train.steps: v for name, v in known.items() if name.startswith(f"{cause}_steps-")}
+        lengths = dict(sorted(lengths.items()))
+        by_seed = np.array([masses(found, variant)[: config.other_seeds] for variant in lengths.values()])
+        by_length[cause] = lengths, by_seed
+        for (steps, _), values in zip(lengths.items(), by_seed, strict=True):
+            row = {"target": cause, "samples": steps * batch, "mass": over_seeds(values).triple}
+            rows.append({**row, "by_seed": values.tolist()})
+        if len(lengths) > 1:
+            logs = np.log([steps * batch for steps in lengths])
+            exponents[cause] = mean_of([float(np.polyfit(logs, column, 1)[0]) for column in np.log(by_seed).T])
+    measured = Measured({}, {"growth": rows})
+    measured.values["training_slope"] = exponents.get("sampled")
+    measured.values["training_slope_exact"] = exponents.get("exact")
+    seconds = [
+        [found[name].facts["train_s"] for name, _ in known[cause].models()][: config.other_seeds]
+        for cause in ("stable", "sampled")
+    ]
+    cost = ratio_over_seeds(*seconds, paired=True)
+    measured.values["stable_cost"] = cost
+    lengths, by_seed = by_length["sampled"]
+    if len(lengths) > 1:
+        # what drawn noise reaches in the time of the stable targets, between the two lengths beside it
+        at = np.log([steps * batch for steps in lengths])
+        asked = np.log(config.model.train.steps * batch * cost.value)
+        reached = [float(np.exp(_along(asked, at, column))) for column in np.log(by_seed).T]
+        stable = masses(found, known["stable"])[: config.other_seeds]
+        measured.values["stable_ratio_in_equal_time"] = ratio_over_seeds(stable, reached, paired=True)
+    return measured
+
+
+def _along(x: float, xs: np.ndarray, ys: np.ndarray) -> float:
+    """Linear between points, and along the last two of them beyond."""
+    if x <= xs[-1]:
+        return float(np.interp(x, xs, ys))
+    return float(ys[-1] + (x - xs[-1]) * (ys[-1] - ys[-2]) / (xs[-1] - xs[-2]))
+
+
+def networks(config: Config, found: Found) -> Measured:
+    """The mass of other networks, over that of the paper's on the same target."""
+    known = variants(config)
+    measured = Measured(series={"networks": []})
+    for name, variant in known.items():
+        cause, _, what = name.partition("_")
+        if what.startswith("steps-"):
+            continue
+        row = {"target": cause, "network": what or "paper's", "mass": over_seeds(masses(found, variant)).triple}
+        measured.series["networks"].append({**row, "by_seed": masses(found, variant)})
+        if what:
+            base = masses(found, known[cause])[: variant.seeds]
+            ratio = ratio_over_seeds(masses(found, variant), base, paired=True)
+            measured.values[f"{name.replace('-', '_')}_ratio"] = ratio
+    return measured
+
+
+def law(config: Config, found: Found) -> Measured:
+    """Which number of the learned step predicts the mass between the modes, over all models."""
+    timesteps = range(min(6, config.model.noise.timesteps))
+    rows: list[dict[str, Any]] = []
+    for variant in variants(config).values():
+        for (name, model), mass in zip(variant.models(), masses(found, variant, "between"), strict=True):
+            denoiser = denoiser_of(found[name])
+            steps = {t: learned_step(denoiser, model.target.target, t) for t in timesteps}
+            numbers = {f"{p}_t{t}": step[p] for t, step in steps.items() for p in PREDICTORS}
+            rows.append({"model": variant.name, "seed": model.seed, "mass": mass, **numbers})
+    choose, judge = ([row for row in rows if (row["seed"] - config.seed) % 2 == odd] for odd in (0, 1))
+
+    def pairs(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+        return [row[key] for row in rows], [row["mass"] for row in rows]
+
+    correlations = {key: spearman(*pairs(choose, key)) for key in numbers}
+    best = max(correlations, key=lambda key: abs(np.nan_to_num(correlations[key])))
+    words = best.replace("_t", " at t = ")
+    series: dict[str, Any] = {"law": rows, "law_of": {"best": best, "words": words, "spearman": correlations}}
+    measured = Measured({"models": len(rows)}, series)
+    if len(judge) > 2:
+        sign, (numbers_of, masses_of) = np.sign(correlations[best]), pairs(judge, best)
+        measured.values["best_predictor_spearman"] = bootstrapped(sign * np.array(numbers_of), masses_of, config.seed)
+    x, y = map(np.array, pairs(rows, best))
+    if min(x.min(), y.min()) > 0:
+        fitted = stats.linregress(np.log(x), np.log(y))
+        reach = float(stats.t.ppf(0.975, len(x) - 2) * fitted.stderr)
+        exponent = Estimate(fitted.slope, fitted.slope - reach, fitted.slope + reach, n=len(x), method="regression")
+        measured.values |= {"law_exponent": exponent, "law_r_squared": fitted.rvalue**2}
+        series["law_of"]["line"] = [fitted.slope, fitted.intercept]
+    measured.notes.append(
+        f"Of {len(correlations)} numbers of the learned step the one whose ranks agree best with those of the mass "
+        f"between the modes is its {words}, chosen on the models of even seeds; its correlation is that of the others."
+    )
+    return measured
+
+
+def claims(config: Config) -> list[Claim]:
+    few = f"the last ten of {config.model.noise.timesteps:,} steps"
+    seen = config.model.train.steps * config.model.train.batch
+    rows = [
+        ("late", "made_in_last_10_1d", at_least(0.5), f"Most of the mass is made in {few}: share, at least 0.5"),
+        (
+            "late-mends",
+            "left_by_true_last_10_1d_between",
+            below(0.01),
+            f"The true score in {few} mends nearly all between the modes: share that is left, under 0.01",
+        ),
+        (
+            "target-noise",
+            "exact_ratio",
+            below(0.5),
+            f"Most of the mass after a training on {seen:,} samples is the noise of the target: mass learned from the "
+            "exact mean over mass learned from drawn noise, under 0.5",
+        ),
+        (
+            "finite-data",
+            "fresh_ratio",
+            at_least(0.5),
+            f"It is not the finite data: mass with fresh points in every batch over mass with {config.model.size:,} "
+            "points, at least 0.5",
+        ),
+        ("stable", "stable_ratio", below(1.0), "Stable targets help: mass over that of drawn noise, under 1"),
+        (
+            "predictor",
+            "best_predictor_spearman",
+            at_least(0.8),
+            "One number of the learned step ranks models by their mass between the modes: Spearman's correlation, with "
+            "the sign found when it was chosen, at least 0.8",
+        ),
+    ]
+    if set(config.steps) - {config.model.train.steps}:
+        rows += [
+            (
+                "longer",
+                "training_slope",
+                below(0.0),
+                "The mass falls as training grows: exponent of the number of training samples, under 0",
+            ),
+            (
+                "stable-in-equal-time",
+                "stable_ratio_in_equal_time",
+                below(1.0),
+                "Stable targets pay: mass over that which drawn noise reaches in the same seconds, under 1",
+            ),
+        ]
+    return [Claim(*row, "–") for row in rows]
+
+
+WORDS = {
+    "sampled": "drawn noise, {n:,} points",
+    "fresh": "drawn noise, fresh points",
+    "stable": "mean over {reference:,} of the points",
+    "exact": "exact mean",
+}
+
+
+def origin(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    if not {"when", "why"} <= measured.series.keys():
+        return None
+    rows = {row["target"]: row["mass"] for row in measured.series["why"]}
+    bars = {w.format(n=config.model.size, reference=config.reference): rows[cause] for cause, w in WORDS.items()}
+    shares: Any = {
+        label: tuple(zip(*(row[kind] for row in measured.series["when"]), strict=True))
+        for kind, label in (("made", "learned score only at $t \\leq k$"), ("mended", "true score at $t \\leq k$"))
+    }
+    late = measured.estimate("made_in_last_10_1d_between")
+    factor = rows["sampled"][0] / rows["exact"][0]
+    assert late is not None
+    plots.where_and_why(
+        path,
+        [row["k"] for row in measured.series["when"]],
+        shares,
+        bars,
+        titles=(
+            f"{100 * late.value:.0f} % is made in the last ten of {config.model.noise.timesteps:,} steps",
+            f"without noise in the target: {factor:.3g} times less",
+        ),
+        y_label="share of the mass between the modes",
+    )
+    return (
+        f"Left: the exact mass between the modes when the learned score is used at the last timesteps alone, and when "
+        f"the true score is. Right: the exact off-support mass of the same network trained on "
+        f"{config.model.train.steps * config.model.train.batch:,} samples of different targets. 95 % intervals over "
+        f"{config.seeds} models."
+    )
+
+
+def lengths(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    rows = measured.series.get("growth", [])
+    if len({row["samples"] for row in rows}) < 2:
+        return None
+    lines: dict[str, Any] = {}
+    for row in rows:
+        lines.setdefault({"sampled": "drawn noise", "exact": "exact mean"}[row["target"]], []).append(row)
+    at = [row["samples"] for row in next(iter(lines.values()))]
+    bands: Any = {label: tuple(zip(*(row["mass"] for row in line), strict=True)) for label, line in lines.items()}
+    plots.curves(path, at, bands, x_label="training samples", y_label="off-support mass", log_x=True, log_y=True)
+    return f"Exact off-support mass against the length of training, 95 % intervals over {config.other_seeds} models."
+
+
+def architectures(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    if not (rows := measured.series.get("networks")):
+        return None
+    rows = [row for row in rows if row["target"] in ("sampled", "exact")]
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    bands: dict[str, Any] = {}
+    for cause, label in (("sampled", "drawn noise"), ("exact", "exact mean")):
+        here = {row["network"]: row["mass"] for row in rows if row["target"] == cause}
+        bands[label] = tuple(zip(*(here.get(name, (np.nan,) * 3) for name in names), strict=True))
+    plots.curves(
+        path, range(len(names)), bands, x_label="network", y_label="off-support mass", log_y=True,
+        ticks=[name.replace("-", " ") for name in names],
+    )  # fmt: skip
+    return f"Exact off-support mass of other networks, 95 % intervals over {config.other_seeds} models or more."
+
+
+def prediction(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    if not (rows := measured.series.get("law")):
+        return None
+    law = measured.series["law_of"]
+    rows = [row for row in rows if min(row["mass"], row[law["best"]]) > 0]
+    points: dict[str, Any] = {}
+    for row in rows:
+        x, y = points.setdefault(row["model"].replace("_", ", "), ([], []))
+        x.append(row[law["best"]])
+        y.append(row["mass"])
+    plots.points_by_kind(
+        path, points, x_label=f"learned step of x0_hat: its {law['words']}", y_label="mass between the modes",
+        line=law.get("line"),
+    )  # fmt: skip
+    return f"Each point is a model: its exact mass between the modes against the {law['words']} of its learned step."
+
+
+# fmt: off
+TIERS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "model.size": 2000, "model.noise.timesteps": 60, "model.train.steps": 60, "model.train.batch": 200,
+        "reference": 100, "seeds": 2, "other_seeds": 2, "steps": (30,), "blocks": (), "switches": (2, 9, 20),
+        "lattice.shipped": None, "lattice.target.side": 2, "lattice.noise.timesteps": 30, "lattice.size": 2000,
+        "lattice.train.steps": 60, "lattice.train.batch": 200, "lattice_switches": (9, 19),
+    },
+    "quick": {},
+    "long": {
+        "model.train.steps": 1500, "seeds": 5, "steps": (200, 600, 3000, 6000), "widths": (32, 64, 256),
+        "blocks": (1, 2, 6), "switches": (*range(16), 18, 20, 25, 30), "lattice_switches": (4, 9, 14, 19, 29),
+    },
+    "paper": {
+        "model.train.steps": 6000, "seeds": 5, "other_seeds": 5, "steps": (200, 600, 1500, 3000, 20_000),
+        "widths": (32, 64, 256), "blocks": (1, 2, 6), "switches": tuple(range(31)),
+        "lattice_switches": (4, 9, 14, 19, 29),
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
+STUDY = Study(
+    "origin",
+    figures="–",
+    summary="Where between the modes mass comes from: which steps make it, and which cause",
+    config=Config,
+    tiers=TIERS,
+    times={"smoke": "30 s", "quick": "15 min", "long": "~3 h", "paper": "hours, GPU"},
+    jobs=jobs,
+    measures=(when, why, growth, networks, law),
+    claims=claims,
+    pictures=lambda config: [Picture(f.__name__, f) for f in (origin, lengths, architectures, prediction)],
+)
