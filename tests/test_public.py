@@ -10,7 +10,10 @@ import pytest
 import intermode
 from intermode.errors import InputError
 
-VERBS = ["load", "train", "sample", "score", "filter", "off_support", "watch", "reproduce", "bench", "report"]
+VERBS = [
+    *("load", "train", "sample", "score", "filter", "off_support", "watch"),
+    *("reproduce", "bench", "report", "explore"),
+]
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
     *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "InputError"),
@@ -19,7 +22,7 @@ NOUNS = [
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 28
+    assert len(dir(intermode)) == 29
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)
@@ -64,6 +67,7 @@ ARGUMENTS = {
     "reproduce": ("teir", "tier"),
     "bench": ("teir", "tier"),
     "report": ("rn", "run"),
+    "explore": ("scors", "scores"),
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from intermode.detect.window import SNR, Fraction, Window
     from intermode.errors import InputError
     from intermode.exact import off_support
+    from intermode.explorer import explore
     from intermode.filtering import filter
     from intermode.integrations.watching import watch
     from intermode.models import load
@@ -40,6 +41,7 @@ _HOME = {
     "integrations.watching": ("watch",),
     "study": ("bench", "reproduce"),
     "reports": ("report",),
+    "explorer": ("explore",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
     "restart": ("Restart",),
     "schedules": ("cosine", "linear"),
@@ -70,6 +72,7 @@ __all__ = [
     "bench",
     "cosine",
     "diamond",
+    "explore",
     "filter",
     "grid",
     "line",

@@ -351,6 +351,36 @@ def report(run: options.Folder) -> None:
     print(f"report: {write_report(run)}")
 
 
+def explore(
+    samples: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SAMPLES|RUN")]],
+    *,
+    scores: Path | None = None,
+    labels: Path | None = None,
+    within: str | None = None,
+    data: Path | None = None,
+    column: str | None = None,
+    show: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Write a page to look through samples and their scores: move a threshold, see what goes, take the command.
+
+    Args:
+        samples: a folder of images, .npy, .csv, .safetensors, .parquet, a folder written by datasets or by intermode
+            sample; or the run of a study.
+        scores: of the samples (.parquet, .csv, .npy); unless given, those that they bring.
+        labels: whether samples are hallucinated, 0 or 1: for each (.npy, .csv), or by id (.csv, .parquet).
+        within: labels, such as classes, that can get a threshold each: a file, or a column of the data.
+        data: training images, of which the nearest to a sample are shown.
+        column: of a table, that holds the samples; found out unless given.
+        show: how many samples are shown, of all that are counted; all images and 20,000 points unless given.
+        out: the page; NAME-explorer.html here unless given, of a run explorer.html in its folder.
+    """
+    given = locals()
+    from intermode import explorer
+
+    print(f"page: {explorer.explore(**given, progress=True)}; open it in a browser")
+
+
 def data(
     name: tyro.conf.Positional[Annotated[Literal["mnist", "fashion-mnist"], tyro.conf.arg(metavar="NAME")]],
     *,
@@ -401,6 +431,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "bench": bench,
     "status": status,
     "report": report,
+    "explore": explore,
     "data": data,
 }
 

@@ -158,19 +158,19 @@ def filter(
         name = "column" if out is None else "out"
         raise InputError(f"{name}: is for data in files; the parts of other data are returned")
     source = _opened(Path(data), column, out) if isinstance(data, str | Path) else None
-    known = _known_of(data, source, scores)
+    known = scores_for(data, source, scores)
     if by is None and (known.path is None or DEFAULTS["finished"] in known.columns):
         by = DEFAULTS["finished"] if DEFAULTS["finished"] in known.columns else next(iter(known.columns))
     name, values = known.column(by, "scores")
     n, unread = len(values), np.isnan(values)
     good, bad = np.zeros(0), np.zeros(0)
     if reference is not None:
-        told = _known(reference, "reference")
+        told = scores_from(reference, "reference")
         told.check_same_score(known, "reference")
         good = told.column(name or None, "reference")[1]
         good = good[~np.isnan(good)]
     if labels is not None:
-        bad = _hallucinated(_known(labels, "labels"), n, source)
+        bad = hallucinated_of(scores_from(labels, "labels"), n, source)
 
     def fitted(rows: np.ndarray) -> Threshold:
         """On those of the rows that have a score, and a label if labels are given."""
@@ -184,7 +184,7 @@ def filter(
 
     cuts = []
     mask = np.zeros(n, dtype=bool)
-    for label, rows in _groups(within, n, source):
+    for label, rows in groups_of(within, n, source):
         try:
             threshold = fitted(rows)
         except InputError as error:
@@ -235,13 +235,13 @@ def _opened(path: Path, column: str | None, out: str | Path | None) -> Source:
     return source
 
 
-def _known_of(data: Any, source: Source | None, scores: Any) -> Scores:
+def scores_for(data: Any, source: Source | None, scores: Any) -> Scores:
     """The scores that are given, or that the data brings; one for each sample."""
     if scores is None:
         scores = getattr(data, "scores", None) if source is None else scores_beside(source.path)
     if scores is None:
         raise InputError(f"scores: {source.path if source else 'the data'} holds none; give scores")
-    known = _known(scores, "scores")
+    known = scores_from(scores, "scores")
     if source is not None:
         known.check_data(source)
     elif len(known) != (n := len(getattr(data, "x", data))):
@@ -249,7 +249,7 @@ def _known_of(data: Any, source: Source | None, scores: Any) -> Scores:
     return known
 
 
-def _known(scores: Any, field: str) -> Scores:
+def scores_from(scores: Any, field: str) -> Scores:
     """Numbers for each sample, in whatever form they are given."""
     if isinstance(scores, str | Path):
         return read_scores(Path(scores), field)
@@ -283,7 +283,7 @@ def _rows_of(ids: Sequence[str] | None, count: int, n: int, source: Source | Non
     return np.array([index[name] for name in ids])
 
 
-def _hallucinated(labels: Scores, n: int, source: Source | None) -> np.ndarray:
+def hallucinated_of(labels: Scores, n: int, source: Source | None) -> np.ndarray:
     """(n,) 0 or 1, NaN for a sample that is not labelled; only a file with ids may leave some out."""
     _, values = labels.column(None, "labels")
     rows = _rows_of(labels.ids, len(values), n, source, "labels", labels.path)
@@ -294,7 +294,7 @@ def _hallucinated(labels: Scores, n: int, source: Source | None) -> np.ndarray:
     return found
 
 
-def _groups(within: Any, n: int, source: Source | None) -> list[tuple[str | None, np.ndarray]]:
+def groups_of(within: Any, n: int, source: Source | None) -> list[tuple[str | None, np.ndarray]]:
     """The samples of each label, in the order of the labels; all of them without a label where there are none."""
     if within is None:
         return [(None, np.arange(n))]
