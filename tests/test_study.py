@@ -102,6 +102,9 @@ def test_a_claim_is_decided_if_the_whole_interval_agrees(value: float, under: fl
     assert beneath == (None if above is None else not above)
     assert at_least(end).decide(Estimate(value, value - under, value + over)) is None  # no method, no interval
     assert below(end).decide(None) is None
+    for ends in ((math.nan, value + over), (value - under, math.nan)):
+        unknown = Estimate(value, *ends, method="anything")
+        assert at_least(end).decide(unknown) is below(end).decide(unknown) is None
 
 
 def test_settings_reach_nested_configs() -> None:

@@ -78,9 +78,9 @@ class Bound:
 
     def decide(self, estimate: Estimate | None) -> bool | None:
         """True or False if the whole interval agrees; None if it does not, or if there is none."""
-        if estimate is None or not estimate.method:
+        if estimate is None or not estimate.method or math.isnan(estimate.low + estimate.high):
             return None
-        above, under = estimate.low >= self.value, estimate.high < self.value  # neither, if an end is NaN
+        above, under = estimate.low >= self.value, estimate.high < self.value
         return above == (self.side == "at least") if above or under else None
 
 
