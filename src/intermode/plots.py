@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Band",
     "Box",
+    "bars",
     "before_after",
     "cost_quality",
     "curves",
     "fields",
     "film_strips",
     "image_panels",
+    "levels",
     "log_densities",
     "log_density",
     "loss",
@@ -480,38 +482,63 @@ def cost_quality(path: Path, points: Mapping[str, Mapping[str, tuple[float, floa
 
 @rc_context(STYLE)
 def where_and_why(
-    path: Path,
-    ks: Sequence[float],
-    shares: Mapping[str, Band],
-    bars: Mapping[str, tuple[float, float, float]],
-    *,
-    titles: tuple[str, str],
-    y_label: str,
+    path: Path, where: tuple[str, Sequence[float], Mapping[str, Band]], why: tuple[str, Band, Sequence[str]]
 ) -> None:
     """Shares of a mass against the timestep at which a chain changes its score; and masses by what made them.
 
     Args:
-        ks: the timesteps.
-        shares: by label.
-        bars: (value, low, high) by label, from the top.
-        titles: of both panels.
-        y_label: what the shares are of.
+        where: title, timesteps and shares by label.
+        why: title, masses and their labels, from the top.
     """
-    figure, (left, right) = _figure(8.6, 3.3, 2)
-    for colour, (label, (share, lower, upper)) in zip((RED, BLUE), shares.items(), strict=False):
-        left.fill_between(ks, lower, upper, color=colour, alpha=0.2, lw=0)
+    figure, (left, right) = _figure(9.2, 3.3, 2)
+    title, ks, shares = where
+    for colour, (label, (share, low, high)) in zip((RED, BLUE), shares.items(), strict=False):
+        left.fill_between(ks, low, high, color=colour, alpha=0.2, lw=0)
         left.plot(ks, share, color=colour, marker="o", ms=3, lw=1.4, label=label)
-    left.set(xlabel="$k$, the timestep at which the chain changes", ylabel=y_label, ylim=(-0.02, 1.05))
-    left.set_title(titles[0], fontsize=9, loc="left")
+    left.set(xlabel="$k$", ylabel="share of the mass between the modes")
+    left.set_ylim(-0.02, None)
+    left.set_title(title, fontsize=9, loc="left")
     left.legend(fontsize=8, loc="center right")
-    middle, low, high = np.array(list(bars.values())).T
-    places = np.arange(len(bars))[::-1]
-    errors = np.stack([middle - low, high - middle]).clip(0)
-    right.barh(places, middle, xerr=errors, color=[RED, *[BLUE] * (len(bars) - 1)], height=0.6, capsize=3)
-    right.set_yticks(places, list(bars), fontsize=8)
-    right.set(xscale="log", xlim=(low.min() / 3, 1.5 * high.max()), xlabel="off-support mass")
-    right.set_title(titles[1], fontsize=9, loc="left")
+    title, masses, labels = why
+    _bars(right, {"": masses}, labels)
+    right.set_xlabel("off-support mass")
+    right.set_title(title, fontsize=9, loc="left")
     _save(figure, path)
+
+
+@rc_context(STYLE)
+def bars(path: Path, groups: Mapping[str, Band], labels: Sequence[str], x_label: str) -> None:
+    """Values with their intervals on a logarithmic axis, a colour for each group.
+
+    Args:
+        groups: for each label a value; NaN where a group has none.
+        labels: from the top.
+    """
+    figure, (axes,) = _figure(5.6, 0.9 + 0.2 * len(labels) * len(groups))
+    _bars(axes, groups, labels)
+    axes.set_xlabel(x_label)
+    _save(figure, path)
+
+
+def _bars(axes: Axes, groups: Mapping[str, Band], labels: Sequence[str]) -> None:
+    places, height = -np.arange(len(labels)), 0.75 / len(groups)
+    for k, (colour, (group, band)) in enumerate(zip((RED, BLUE), groups.items(), strict=False)):
+        middle, low, high = map(np.asarray, band)
+        errors = np.stack([middle - low, high - middle]).clip(0)
+        axes.barh(
+            places - (k - (len(groups) - 1) / 2) * height,
+            middle,
+            height,
+            xerr=errors,
+            color=colour,
+            label=group,
+            error_kw={"lw": 1, "capsize": 2},
+        )
+    ends = np.concatenate([np.asarray(band).ravel() for band in groups.values()])
+    axes.set(xscale="log", xlim=(np.nanmin(ends) / 2, 1.5 * np.nanmax(ends)))
+    axes.set_yticks(places, list(labels), fontsize=8)
+    if len(groups) > 1:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
 
 
 @rc_context(STYLE)
@@ -530,7 +557,7 @@ def points_by_kind(
         line: exponent and logarithm of the factor of a power law, drawn through them.
     """
     figure, (axes,) = _figure(5.4, 3.8)
-    colours = [colormaps["tab10"](k % 10) for k in range(len(points))]
+    colours = [colormaps["tab20"](k % 20) for k in range(len(points))]
     for colour, (label, (x, y)) in zip(colours, points.items(), strict=True):
         axes.plot(x, y, "o", ms=4.5, color=colour, label=label, mew=0, alpha=0.85)
     if line is not None:
@@ -573,3 +600,36 @@ def before_after(path: Path, before: np.ndarray, after: np.ndarray, touched: np.
             axes.set_title(f"{title} ({marked.sum():,}, red)", fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+@rc_context(STYLE)
+def levels(
+    path: Path,
+    timesteps: Sequence[int],
+    places: Sequence[float],
+    panels: Sequence[tuple[str, Mapping[str, Band]]],
+    shaded: Sequence[tuple[str, float, float]],
+) -> None:
+    """Curves over noise levels, a panel under the other for each (quantity, lines).
+
+    Args:
+        timesteps, places: (L,) of the levels, and where they stand; a shorter line ends earlier.
+        shaded: (label, begin, end) of windows, in places.
+    """
+    figure, all_axes = _figure(6.0, 2.3 * len(panels) + 0.6, rows=len(panels), sharex=True)
+    for axes, (quantity, lines) in zip(all_axes, panels, strict=True):
+        for k, (label, (values, low, high)) in enumerate(lines.items()):
+            errors = [np.subtract(values, low).clip(0), np.subtract(high, values).clip(0)]
+            here = list(places[: len(values)])
+            axes.errorbar(here, values, errors, color=f"C{k}", marker="o", ms=3, lw=1.1, capsize=2, label=label)
+        for (label, begin, end), colour in zip(shaded, (GREY, ORANGE) * len(shaded), strict=False):
+            axes.axvspan(begin, end, color=colour, alpha=0.18, lw=0, label=label if axes is all_axes[0] else None)
+        axes.set_ylabel(quantity)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    told = [0]  # labels that would overlap are left out
+    for k, place in enumerate(places):
+        if place - places[told[-1]] >= (places[-1] - places[0]) / 14:
+            told.append(k)
+    all_axes[-1].set_xticks([places[k] for k in told], [str(timesteps[k]) for k in told])
+    all_axes[-1].set_xlabel("timestep $t$ restarted from, spaced by the log of the signal-to-noise ratio")
+    _save(figure, path)

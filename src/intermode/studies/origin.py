@@ -18,7 +18,7 @@ seeds and judged on those of odd ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -335,7 +335,7 @@ def claims(config: Config) -> list[Claim]:
     return [Claim(*row, "–") for row in rows]
 
 
-WORDS = {
+WORDS: dict[str, str] = {
     "sampled": "drawn noise, {n:,} points",
     "fresh": "drawn noise, fresh points",
     "stable": "mean over {reference:,} of the points",
@@ -346,32 +346,29 @@ WORDS = {
 def origin(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     if not {"when", "why"} <= measured.series.keys():
         return None
-    rows = {row["target"]: row["mass"] for row in measured.series["why"]}
-    bars = {w.format(n=config.model.size, reference=config.reference): rows[cause] for cause, w in WORDS.items()}
-    shares: Any = {
-        label: tuple(zip(*(row[kind] for row in measured.series["when"]), strict=True))
-        for kind, label in (("made", "learned score only at $t \\leq k$"), ("mended", "true score at $t \\leq k$"))
+    when, by_target = measured.series["when"], {row["target"]: row["mass"] for row in measured.series["why"]}
+    shares = {
+        "learned score at $t \\leq k$ alone": band_of(row["made"] for row in when),
+        "true score at $t \\leq k$": band_of(row["mended"] for row in when),
     }
-    late = measured.estimate("made_in_last_10_1d_between")
-    factor = rows["sampled"][0] / rows["exact"][0]
-    assert late is not None
-    plots.where_and_why(
-        path,
-        [row["k"] for row in measured.series["when"]],
-        shares,
-        bars,
-        titles=(
-            f"{100 * late.value:.0f} % is made in the last ten of {config.model.noise.timesteps:,} steps",
-            f"without noise in the target: {factor:.3g} times less",
-        ),
-        y_label="share of the mass between the modes",
-    )
+    late, factor = measured.values["made_in_last_10_1d_between"], by_target["sampled"][0] / by_target["exact"][0]
+    assert isinstance(late, Estimate)
+    where = f"Where: {100 * late.value:.0f} % is made in the last ten of {config.model.noise.timesteps:,} steps"
+    why = f"Why: without noise in the target it is {factor:.2g} times less"
+    words = [word.format(n=config.model.size, reference=config.reference) for word in WORDS.values()]
+    masses_of = band_of(by_target[cause] for cause in WORDS)
+    plots.where_and_why(path, (where, [row["k"] for row in when], shares), (why, masses_of, words))
     return (
-        f"Left: the exact mass between the modes when the learned score is used at the last timesteps alone, and when "
-        f"the true score is. Right: the exact off-support mass of the same network trained on "
-        f"{config.model.train.steps * config.model.train.batch:,} samples of different targets. 95 % intervals over "
-        f"{config.seeds} models."
+        "Left: the exact mass between the modes when the learned score is used at the last timesteps alone, and when "
+        "the true score is, over that of the learned score. Right: the exact off-support mass of the same network "
+        f"trained on {config.model.train.steps * config.model.train.batch:,} samples of different targets. 95 % "
+        f"intervals over {config.seeds} models."
     )
+
+
+def band_of(triples: Iterable[Sequence[float]]) -> Any:
+    """(values, low, high) of (value, low, high), one after the other."""
+    return tuple(zip(*triples, strict=True))
 
 
 def lengths(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -382,24 +379,21 @@ def lengths(config: Config, found: Found, measured: Measured, path: Path) -> str
     for row in rows:
         lines.setdefault({"sampled": "drawn noise", "exact": "exact mean"}[row["target"]], []).append(row)
     at = [row["samples"] for row in next(iter(lines.values()))]
-    bands: Any = {label: tuple(zip(*(row["mass"] for row in line), strict=True)) for label, line in lines.items()}
+    bands = {label: band_of(row["mass"] for row in line) for label, line in lines.items()}
     plots.curves(path, at, bands, x_label="training samples", y_label="off-support mass", log_x=True, log_y=True)
     return f"Exact off-support mass against the length of training, 95 % intervals over {config.other_seeds} models."
 
 
 def architectures(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    if not (rows := measured.series.get("networks")):
+    rows = {(row["target"], row["network"]): row["mass"] for row in measured.series.get("networks", [])}
+    if not rows:
         return None
-    rows = [row for row in rows if row["target"] in ("sampled", "exact")]
-    names = list(dict.fromkeys(row["network"] for row in rows))
-    bands: dict[str, Any] = {}
-    for cause, label in (("sampled", "drawn noise"), ("exact", "exact mean")):
-        here = {row["network"]: row["mass"] for row in rows if row["target"] == cause}
-        bands[label] = tuple(zip(*(here.get(name, (np.nan,) * 3) for name in names), strict=True))
-    plots.curves(
-        path, range(len(names)), bands, x_label="network", y_label="off-support mass", log_y=True,
-        ticks=[name.replace("-", " ") for name in names],
-    )  # fmt: skip
+    names = list(dict.fromkeys(network for _, network in rows))
+    groups = {
+        label: band_of(rows.get((cause, name), (np.nan,) * 3) for name in names)
+        for cause, label in (("sampled", "drawn noise"), ("exact", "exact mean"))
+    }
+    plots.bars(path, groups, [name.replace("-", " ") for name in names], "off-support mass")
     return f"Exact off-support mass of other networks, 95 % intervals over {config.other_seeds} models or more."
 
 
@@ -431,11 +425,11 @@ TIERS: dict[str, dict[str, Any]] = {
     "quick": {},
     "long": {
         "model.train.steps": 1500, "seeds": 5, "steps": (200, 600, 3000, 6000), "widths": (32, 64, 256),
-        "blocks": (1, 2, 6), "switches": (*range(16), 18, 20, 25, 30), "lattice_switches": (4, 9, 14, 19, 29),
+        "blocks": (1, 6), "switches": (*range(16), 18, 20, 25, 30), "lattice_switches": (4, 9, 14, 19, 29),
     },
     "paper": {
         "model.train.steps": 6000, "seeds": 5, "other_seeds": 5, "steps": (200, 600, 1500, 3000, 20_000),
-        "widths": (32, 64, 256), "blocks": (1, 2, 6), "switches": tuple(range(31)),
+        "widths": (32, 64, 256), "blocks": (1, 6), "switches": tuple(range(31)),
         "lattice_switches": (4, 9, 14, 19, 29),
     },
 }
