@@ -29,6 +29,7 @@ from intermode.sampling import Samples, drawing, score, scores_of
 from intermode.study.configs import Images, Lattice, Mixture, Model, Pool
 from intermode.targets import Target
 from intermode.targets.gaussian import GaussianMixture
+from intermode.targets.shapes import Shapes
 from intermode.training import fit
 
 __all__ = [
@@ -194,13 +195,14 @@ def class_labels(n: int, classes: int) -> Tensor:
 
 
 def pool_job(
-    name: str, model: Job, pool: Pool, seed: int, detectors: Sequence[Detector] = (), view: View | None = None
+    name: str, model: Job | Model, pool: Pool, seed: int, detectors: Sequence[Detector] = (), view: View | None = None
 ) -> Job:
     """Draw a pool of a model's samples, with scores for each.
 
     Args:
         name: of the job.
-        model: a model job; the samples of one with classes are drawn as all of them in turn.
+        model: a model job; the samples of one with classes are drawn as all of them in turn. Or the config of a model:
+            then the ideal denoiser of its target is sampled.
         pool: how many, and how.
         seed: noise belongs to (seed, sample index).
         detectors: score them.
@@ -209,10 +211,15 @@ def pool_job(
     Raises:
         InputError: a window that no step falls in.
     """
-    check_detectors(detectors, model.config, pool.sampler)
     said = {detector.name: describe(detector) for detector in detectors}
     what = {"sampler": pool.sampler, "seed": seed, "detectors": said, "view": view}
-    return split(name, draw_block, what, pool.n, pool.chunk, {"model": model}, {"detectors": list(detectors)})
+    if isinstance(model, Job):
+        config, inputs = model.config, {"model": model}
+    else:
+        config, inputs = model, {}
+        what |= {"target": config.target, "noise": config.noise}
+    check_detectors(detectors, config, pool.sampler)
+    return split(name, draw_block, what, pool.n, pool.chunk, inputs, {"detectors": list(detectors)})
 
 
 def check_detectors(detectors: Iterable[Detector], model: Model, sampler: Sampler) -> None:
@@ -227,13 +234,15 @@ def check_detectors(detectors: Iterable[Detector], model: Model, sampler: Sample
 
 def draw_block(running: Running) -> None:
     """Some consecutive chunks of a pool."""
-    config, model = running.config, running.inputs["model"]
-    network = _loaded(model.folder / "model", running.device)
-    first, last = config["rows"]
-    plan = Plan(last, network.shape, config["seed"], config["chunk"], device=running.device)
-    classes = int(getattr(network.network, "description", {}).get("classes", 0))
+    config, classes, (first, last) = running.config, 0, running.config["rows"]
+    if "model" in running.inputs:
+        model = running.inputs["model"]
+        denoiser = sampled(model, running.device, config["view"])
+        classes = int(getattr(denoiser_of(model, running.device).network, "description", {}).get("classes", 0))
+    else:
+        denoiser = _seen(running)
+    plan = Plan(last, denoiser.shape, config["seed"], config["chunk"], device=running.device)
     condition = {"class_labels": class_labels(last, classes)} if classes else {}
-    denoiser = sampled(model, running.device, config["view"])
     if isinstance(denoiser, TabulatedDenoiser):
         denoiser.prepare(
             config["sampler"].timesteps(denoiser.schedule), device=running.device, progress=running.progress
@@ -335,10 +344,11 @@ def find_mass(running: Running) -> dict[str, Any]:
 
 
 def _seen(running: Running, view: View | None = None) -> Denoiser:
-    """The model that a job reads, or the true score of the target where it reads none."""
+    """The model that a job reads, or the ideal denoiser of the target where it reads none."""
     config = running.config
     if "model" not in running.inputs:
-        return MixtureDenoiser(config["target"].target, config["noise"].schedule)
+        target, schedule = config["target"].target, config["noise"].schedule
+        return target.denoiser(schedule) if isinstance(target, Shapes) else MixtureDenoiser(target, schedule)
     model = running.inputs["model"]
     return denoiser_of(model, running.device) if view is None else sampled(model, running.device, view)
 
