@@ -18,7 +18,7 @@ from intermode.training import TrainConfig
 
 __all__ = ["Cause", "Network", "Variant", "learning"]
 
-Cause = Literal["sampled", "fresh", "exact", "stable"]
+Cause = Literal["sampled", "exact", "stable", "fresh"]
 
 
 @dataclass(frozen=True)
