@@ -12,11 +12,13 @@ from intermode.study import configured, reproduce
 from intermode.study.steps import labelled, pool_of
 from intermode.targets.shapes import Shapes
 
+SETTINGS = {"pool.n": 16, "model.train.steps": 5}
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("shapes") / "run"
-    return out, reproduce("shapes", "smoke", out, settings={"pool.n": 16, "model.train.steps": 5})
+    return out, reproduce("shapes", "smoke", out, settings=SETTINGS)
 
 
 def test_smoke_tier_says_what_it_must(run):
@@ -28,30 +30,49 @@ def test_smoke_tier_says_what_it_must(run):
     # hardly trained, everything is off the support
     assert values["off_support_rate"] > 0.9
     assert sum(count for _, count in metrics["series"]["rules"]) == values["samples"] == 16
+    kinds = ("hallucination", "deformed", "between_places", "wrong_column", "blank")
+    assert sum(16 * values[f"{kind}_rate"] for kind in kinds) == pytest.approx(16 * values["off_support_rate"])
     assert [sum(counts) for counts in metrics["series"]["shapes_per_image"].values()] == [16] * 3
     ids = ["hallucinates", "duplicates-paper", "duplicates-best", "off-support-paper", "off-support-best"]
-    assert [claim["id"] for claim in metrics["claims"]] == ids
-    assert len(metrics["notes"]) == 2  # too few of one kind to judge anything
+    assert [claim["id"] for claim in metrics["claims"]] == [*ids, "true-score"]
+    assert len([note for note in metrics["notes"] if "too few" in note]) == 2
     assert {"samples", "hallucinated", "film-strips", "loss"} <= set(metrics["figures"])
     for figure in metrics["figures"]:
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert not metrics["missing"]
 
 
-def test_captions_count_what_is_shown(run):
+def test_off_support_says_what_it_is_made_of(run):
     _, metrics = run
-    caption = metrics["figures"]["hallucinated"]
-    rules = dict(metrics["series"]["rules"])
-    assert caption.startswith(f"16 hallucinated images: {rules.get('duplicate', 0)} with two of a kind, ")
-    wrong = rules.keys() - {"duplicate", "in-support"}
+    wrong = {rule: count for rule, count in metrics["series"]["rules"] if rule != "in-support"}
+    listed = ", ".join(f"{wrong[rule]} {words}" for rule, words in WORDS.items() if rule in wrong)
     assert wrong
-    for rule in wrong:
-        assert f"{rules[rule]} {WORDS.get(rule, rule)}" in caption
+    assert f"Off the support, of 16 images: {listed}." in metrics["notes"]
+    assert f"of 16 are {listed}." in metrics["figures"]["hallucinated"]
+
+
+def test_the_ideal_denoiser_draws_nothing_off_the_support_and_has_hal(run):
+    out, metrics = run
+    values, control = metrics["values"], metrics["measures"]["true_score_off_support"]
+    assert (control["n"], control["value"], control["method"]) == (16, 0, "Wilson")
+    config = configured(STUDY, "smoke", SETTINGS)
+    done = {name: Store(out / "jobs").done(job) for name, job in jobs(config).items()}
+    ideal = pool_of(done["ideal"])
+    labels = Shapes().label(ideal.x)
+    assert labels.counts() == {"in-support": 16}
+    assert values["true_score_hal_median"] == pytest.approx(np.median(ideal.scores["hal"]))
+    assert values["true_score_mean_shapes"] == labels.counts_by_kind.sum() / 16
+    assert values["data_mean_shapes"] == pytest.approx(12 / 7)
+    [row], strip = done["ideal-strip"].facts["rows"], done["ideal-strip"].tensors()["x0_hat"]
+    assert labels.counts_by_kind[row].sum() > 1
+    assert torch.allclose(strip[-1, 0], ideal.x[row, 0], atol=1e-5)
+    # at first almost all is possible
+    assert strip[0, 0].max() < 0 < strip[-1, 0].max()
 
 
 def test_labels_are_the_oracles_and_strips_end_in_the_image(run):
     out, _ = run
-    config = configured(STUDY, "smoke", {"pool.n": 16, "model.train.steps": 5})
+    config = configured(STUDY, "smoke", SETTINGS)
     store = Store(out / "jobs")
     done = {name: store.done(job) for name, job in jobs(config).items()}
     pool, labels = pool_of(done["pool"]), labelled(done["pool"], config.model.target)
@@ -97,6 +118,7 @@ def test_hal_is_judged_where_there_is_enough_to_judge():
         ({"model.shipped": None, "model.network.patch": 5}, "divide 64"),
         ({"pool.steps": 1}, "steps"),
         ({"pool.n": 0}, "n: 0"),
+        ({"ideal": 0}, "n: 0"),
         ({"model.shipped": None, "model.network.channels": (10,)}, "multiples of 32"),
         ({"model.noise.timesteps": 900}, "pretrained"),
         ({"pool.chunk": 0}, "chunk"),

@@ -4,11 +4,17 @@
 Train a U-Net on 5,000 images (or take the shipped model), sample, and let the oracle of
 :mod:`intermode.targets.shapes` read every image. Two labels are reported: the paper's, two or more shapes of one
 kind, and the stricter one, anything that is off the support. Hal is judged against both, at the paper's window
-t = 700..850 and at others; the best window is chosen on half of the samples and judged on the other half.
+t = 700..850 and at others; the best window is chosen on half of the samples and judged on the other half. What is off
+the support is counted by kind: an image whose shape lies half way between two neighbouring places is interpolation
+between nearest modes and perfect to the eye.
+
+The control is the ideal denoiser of :mod:`intermode.targets.shape_denoiser`, sampled in the same way: a perfect model,
+whose images are all on the support and whose Hal is not zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +24,11 @@ import numpy as np
 import torch
 
 from intermode import plots
+from intermode.denoisers import Denoiser
 from intermode.evaluation import detection, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
-from intermode.study import Claim, Found, Measured, Picture, Study, at_least
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import Pool, ShapesModel
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
 from intermode.study.steps import labelled, model_job, pool_job, pool_of, sampled
@@ -43,17 +50,29 @@ SHOWN = 24
 """Images of a panel."""
 FEWEST = 10
 """Samples of each class that a detector is judged on, at least."""
-WORDS = {"duplicate": "with two of a kind", "wrong-column": "with a shape in a wrong column"}
-"""Rules in words, where they are no adjectives."""
+WORDS = {
+    "duplicate": "with two of a kind",
+    "deformed": "deformed",
+    "between-places": "with a shape half way between two places",
+    "wrong-column": "with a shape in a wrong column",
+    "blank": "blank",
+    "diverged": "diverged",
+}
+"""The kinds of error in words, by the oracle's rule."""
 
 
 @dataclass(frozen=True)
 class Config(Judged):
-    """Settings of ``shapes``; training the model instead of taking the shipped one takes an hour on two cores."""
+    """Settings of ``shapes``; training the model instead of taking the shipped one takes an hour on two cores.
+
+    Attributes:
+        ideal: images of the ideal denoiser, drawn as the pool is.
+    """
 
     model: ShapesModel = ShapesModel(shipped="shapes")
     pool: Pool = Pool("small", 250, 32, 1024)
     window: tuple[int, int] = (700, 850)
+    ideal: int = 1000
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -88,13 +107,16 @@ def jobs(config: Config) -> dict[str, Job]:
     model = model_job("model", config.model)
     pool = pool_job("pool", model, config.pool, config.seed, config.detectors(config.windows))
     drawn = {"pool": config.pool, "seed": config.seed, "target": config.model.target}
-    found = {"model": model, "pool": pool}
-    return {**found, "film-strips": Job("film-strips", follow, drawn, found)}
+    strips = Job("film-strips", follow, drawn, {"model": model, "pool": pool})
+    control = config.pool.of(config.ideal)
+    ideal = pool_job("ideal", config.model, control, config.seed, config.detectors(()))
+    strip = Job("ideal-strip", follow_ideal, {**drawn, "pool": control, "noise": config.model.noise}, {"pool": ideal})
+    return {"model": model, "pool": pool, "film-strips": strips, "ideal": ideal, "ideal-strip": strip}
 
 
-def labels_of(config: Config, found: Found) -> ShapeLabels:
-    """What the oracle says of the pool; it reads about a thousand images a second."""
-    labels: ShapeLabels = labelled(found["pool"], config.model.target)
+def labels_of(config: Config, found: Found, pool: str = "pool") -> ShapeLabels:
+    """What the oracle says of a pool; it reads about a thousand images a second."""
+    labels: ShapeLabels = labelled(found[pool], config.model.target)
     return labels
 
 
@@ -107,7 +129,21 @@ def follow(running: Running) -> dict[str, Any]:
         return {"rows": []}
     chunk = np.arange(pool.n) // pool.chunk == wrong[0] // pool.chunk
     rows = [*wrong, *first(chunk & ~labels.hallucinated & (labels.counts_by_kind.sum(1) > 1), 1)]
-    denoiser = sampled(running.inputs["model"], running.device)
+    return film(running, sampled(running.inputs["model"], running.device), rows)
+
+
+def follow_ideal(running: Running) -> dict[str, Any]:
+    """x0_hat of the ideal denoiser's first image of more than one shape."""
+    target, schedule = running.config["target"], running.config["noise"].schedule
+    labels = labelled(running.inputs["pool"], target)
+    return film(running, target.target.denoiser(schedule), first(labels.counts_by_kind.sum(1) > 1, 1))
+
+
+def film(running: Running, denoiser: Denoiser, rows: list[int]) -> dict[str, Any]:
+    """x0_hat of some images of a pool, which are drawn again."""
+    if not rows:
+        return {"rows": []}
+    pool = running.config["pool"]
     plan = pool.plan(denoiser.shape, running.config["seed"], running.device)
     timesteps, x0_hat = predictions(denoiser, pool.sampler, plan, rows, len(denoiser.schedule))
     # dense where shapes are decided, from the middle of the chain on
@@ -117,11 +153,19 @@ def follow(running: Running) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def made_of(counts: Mapping[str, int]) -> str:
+    """What images off the support are, in words, from how many each rule of the oracle rejects."""
+    return ", ".join(f"{counts[rule]} {words}" for rule, words in WORDS.items() if counts.get(rule))
+
+
 def rates(config: Config, found: Found) -> Measured:
-    """The rate at both labels, and how many images each rule rejects."""
+    """The rate at both labels, and of each kind of error."""
     pool, labels = pool_of(found["pool"]), labels_of(config, found)
-    rules, counts = np.unique(labels.rule, return_counts=True)
-    return Measured(
+    counts, good = labels.counts(), ~labels.hallucinated
+    between = labels.weight.max(1)
+    others = ("deformed", "between-places", "wrong-column", "blank")
+    apart = {f"{rule.replace('-', '_')}_rate": share(counts.get(rule, 0), config.pool.n) for rule in others}
+    measured = Measured(
         {
             "samples": config.pool.n,
             "diverged": int(pool.diverged.sum()),
@@ -130,14 +174,45 @@ def rates(config: Config, found: Found) -> Measured:
             "hallucination_rate": share(int(labels.duplicate.sum()), config.pool.n),
             "off_support_rate": share(int(labels.hallucinated.sum()), config.pool.n),
             "hallucinated": int(labels.duplicate.sum()),
+            **apart,
         },
         {
-            "rules": [[str(rule), int(count)] for rule, count in zip(rules, counts, strict=True)],
+            "rules": [[rule, count] for rule, count in counts.items()],
             "shapes_per_image": {
-                kind: np.bincount(counts, minlength=4).tolist()
-                for kind, counts in zip(KINDS, labels.counts_by_kind.T, strict=True)
+                kind: np.bincount(each, minlength=4).tolist()
+                for kind, each in zip(KINDS, labels.counts_by_kind.T, strict=True)
             },
         },
+    )
+    if labels.hallucinated.any():
+        measured.notes.append(f"Off the support, of {config.pool.n} images: {made_of(counts)}.")
+    if labels.between_places.any() and good.any():
+        measured.values |= {
+            "between_places_weight": float(np.median(between[labels.between_places])),
+            "in_support_between_rate": share(int((between > 0)[good].sum()), int(good.sum())),
+        }
+    return measured
+
+
+def control(config: Config, found: Found) -> Measured:
+    """What the oracle and Hal say of the ideal denoiser's images."""
+    hal, labels = pool_of(found["ideal"]).scores["hal"], labels_of(config, found, "ideal")
+    shapes, target = labels.counts_by_kind.sum(1), config.model.target.target
+    medians = [[int(n), float(np.median(hal[shapes == n]))] for n in np.unique(shapes)]
+    listed = ", ".join(f"{median:.2g} with {n}" for n, median in medians)
+    drawn = f"In {len(config.visited)} steps it draws {shapes.mean():.2f} shapes an image"
+    return Measured(
+        {
+            "true_score_off_support": share(int(labels.hallucinated.sum()), config.ideal),
+            "true_score_hal_median": float(np.median(hal)),
+            "true_score_mean_shapes": float(shapes.mean()),
+            "data_mean_shapes": len(KINDS) * target.presence,
+        },
+        {"true_score_hal_by_shapes": medians},
+        [
+            f"A perfect model has Hal, too: its median is {listed} shapes. {drawn}, and the data has "
+            f"{len(KINDS) * target.presence:.2f}."
+        ],
     )
 
 
@@ -186,7 +261,8 @@ def claims(config: Config) -> list[Claim]:
         for word, (name, where) in places.items():
             measure, bound = f"{label.prefix}{name}_removed_at_95_kept", at_least(PAPER_REMOVED)
             found.append(Claim(f"{label.id}-{word}", measure, bound, f"{hal} ({where})", "95 % removed (section 5.2)"))
-    return found
+    none = "The ideal denoiser, sampled in the same way, draws nothing off the support: share of samples, under 0.5 %"
+    return [*found, Claim("true-score", "true_score_off_support", below(0.005), none, "–")]
 
 
 def boxes_of(labels: ShapeLabels, row: int) -> list[plots.Box]:
@@ -212,17 +288,20 @@ def samples(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 
 def hallucinated(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    labels = labels_of(config, found)
-    wrong = first(labels.duplicate, SHOWN)
-    fine = ~pool_of(found["pool"]).diverged
-    wrong += first(labels.hallucinated & ~labels.duplicate & fine, SHOWN - len(wrong))
-    if not wrong:
+    labels, fine = labels_of(config, found), ~pool_of(found["pool"]).diverged
+    counts = labels.counts()
+    kinds = [rule for rule in WORDS if counts.get(rule) and rule != "diverged"]
+    panels: list[Any] = []
+    for rule in kinds:
+        rows = first((labels.rule == rule) & fine, SHOWN // len(kinds))
+        panels.append((f"{counts[rule]} {rule}", *boxed(config, found, rows), []))
+    if not panels:
         return None
-    images, boxes = boxed(config, found, wrong)
-    plots.image_panels(path, [("generated, off the support", images, boxes, labels.rule[wrong].tolist())], columns=8)
-    rules = labels.rule[wrong].tolist()
-    by_rule = [f"{rules.count(rule)} {WORDS.get(rule, rule)}" for rule in dict.fromkeys(["duplicate", *rules])]
-    return f"{len(wrong)} hallucinated images: {', '.join(by_rule)}. Boxes are around what is wrong. Compare Fig. 14."
+    plots.image_panels(path, panels, columns=2 if len(kinds) > 2 else 4)
+    return (
+        f"Images off the support, the first of each kind; of {config.pool.n} are {made_of(counts)}. Boxes are around "
+        "what is wrong. Compare Fig. 14."
+    )
 
 
 def film_strips(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -233,9 +312,12 @@ def film_strips(config: Config, found: Found, measured: Measured, path: Path) ->
     _, boxes = boxed(config, found, rows)
     titles = ["hallucinated", "in-support"]
     strips = [(titles[k], tensors["x0_hat"][:, k].numpy(), boxes[k]) for k in range(len(rows))]
+    if found["ideal-strip"].facts["rows"]:
+        strips.append(("ideal denoiser", found["ideal-strip"].tensors()["x0_hat"][:, 0].numpy(), []))
     plots.film_strips(path, tensors["timesteps"].tolist(), strips, config.window)
     return (
-        f"Predicted x0 along the trajectory, the finished image at the right; timesteps of the window t = "
+        f"Predicted x0 along the trajectory, the finished image at the right, and of another image the exact one, "
+        f"E[x0 | x_t]; timesteps of the window t = "
         f"{config.window[0]}..{config.window[1]} in bold. Compare Figs. 15 and 16."
     )
 
@@ -268,7 +350,7 @@ STUDY = Study(
         "smoke": {
             "model.shipped": None, "model.size": 64, "model.noise.timesteps": 40, "model.network.patch": 8,
             "model.network.channels": (32,), "model.network.attention": (), "model.train.steps": 20,
-            "model.train.batch": 8, "pool.steps": 20, "pool.n": 24, "pool.chunk": 8, "window": (28, 34),
+            "model.train.batch": 8, "pool.steps": 20, "pool.n": 24, "pool.chunk": 8, "window": (28, 34), "ideal": 16,
         },
         "quick": {},
         "long": {"model.shipped": None, "model.train.steps": 32_000, "pool.steps": 50, "pool.n": 12_000},
@@ -280,6 +362,6 @@ STUDY = Study(
         },
     },
     times={"smoke": "10 s", "quick": "12 min", "long": "~5 h", "paper": "~8 h, GPU"},
-    config=Config, jobs=jobs, measures=(rates, judge), claims=claims, pictures=pictures,
+    config=Config, jobs=jobs, measures=(rates, control, judge), claims=claims, pictures=pictures,
 )
 # fmt: on

@@ -57,6 +57,12 @@ class Shapes:
         """(1, 64, 64)"""
         return (1, SIZE, SIZE)
 
+    @property
+    def presence(self) -> float:
+        """Probability that a shape of a kind is in an image: 1/2; without blanks 4/7."""
+        patterns = 2 ** len(KINDS)
+        return patterns / 2 / (patterns if self.keep_blank else patterns - 1)
+
     def images(self, n: int, seed: int) -> np.ndarray:
         """(n, 64, 64) uint8 draws, 0 or 255; image i depends on (seed, i) alone.
 
