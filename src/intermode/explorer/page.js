@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const KINDS = { f4: Float32Array, f8: Float64Array, i4: Int32Array, u1: Uint8Array };
 const STRIP = 16; // samples of a kind in the overview
 const PAGE = 120;
+const STEPS = 1000; // of the slider of thresholds
 const START = 0.9; // share that is kept at first
 
 /** Arrays as they were packed, each unpacked when it is first looked at. */
@@ -25,7 +26,7 @@ function number(x) {
   const plain = size === 0 || (size >= 1e-4 && size < 1e7);
   return plain ? String(Number(x.toPrecision(5))) : x.toExponential(3).replace(/\.?0+e/, "e");
 }
-const percent = (x) => `${Number((100 * x).toPrecision(4))} %`;
+const percent = (x) => `${Number(x >= 0.001 ? (100 * x).toFixed(2) : (100 * x).toPrecision(2))} %`;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function element(tag, { text, ...given } = {}, ...children) {
@@ -58,6 +59,10 @@ function lastAtMost(sorted, x) {
   }
   return Math.max(low - 1, 0);
 }
+
+/** From steps of the slider to the score's axis, in the precision that places on it have. */
+const onAxis = (steps) => Math.fround(steps === STEPS ? score().axis.high : score().axis.low + (steps / STEPS) * width());
+const width = () => score().axis.high - score().axis.low;
 
 /** The first threshold that keeps at least this share. */
 function cutOfShare(t, share) {
@@ -96,10 +101,10 @@ function unscored() {
 /* --- charts -------------------------------------------------------------------------------------------------------- */
 
 const charts = {};
+const grid = () => ({ stroke: colour("line"), width: 1 });
 function axis(label, given) {
-  const line = { stroke: colour("line"), width: 1 };
   const font = "12px system-ui";
-  return { stroke: colour("soft"), grid: line, ticks: line, label, labelSize: 20, labelFont: font, font, ...given };
+  return { stroke: colour("soft"), grid: grid(), ticks: grid(), label, labelSize: 20, labelFont: font, font, ...given };
 }
 const across = (label, values) => axis(label, { size: 30, space: 64, ...(values && { values }) });
 const upright = (label, values) => axis(label, { size: 56, space: 28, ...(values && { values }) });
@@ -152,6 +157,8 @@ function drawHistogram() {
   const bars = uPlot.paths.bars({ size: [1, Infinity], gap: 1 });
   const series = (name) => ({ stroke: colour(name), fill: `${colour(name)}99`, width: 1, paths: bars, points: { show: false } });
   const most = Math.max(1, ...t.others, ...(t.bad || []));
+  const power = (n) => n >= 1 && Number.isInteger(Math.log10(n));
+  const powers = (u, ticks) => ticks.map((n) => (power(n) ? n : null));
   const truth = t.bad ? ": hallucinated in orange, others in blue" : "";
   draw(
     "histogram",
@@ -160,7 +167,11 @@ function drawHistogram() {
       scales: { x: { time: false, range: [low, high] }, y: { distr: 3, range: [0.5, 2 * most] } },
       axes: [
         across(score().name, (u, ticks) => ticks.map(scoreTick)),
-        upright("samples", (u, ticks) => ticks.map((n) => (n >= 1 && Number.isInteger(Math.log10(n)) ? count(n) : ""))),
+        {
+          ...upright("samples", (u, ticks) => ticks.map((n) => (power(n) ? count(n) : ""))),
+          grid: { ...grid(), filter: powers },
+          ticks: { ...grid(), filter: powers },
+        },
       ],
       series: [{}, series("blue"), ...(t.bad ? [series("orange")] : [])],
       hooks: { draw: [(u) => shade(u, false)], ready: [atClick("x", (u, x) => choose(lastAtMost(array(table().at), x)))] },
@@ -285,10 +296,12 @@ function drawScatter() {
 
 /* --- samples ------------------------------------------------------------------------------------------------------- */
 
+const source = (encoded) => `data:image/webp;base64,${encoded}`;
+
 function picture(k, given = {}) {
   const encoded = found.pictures?.[k];
   if (!encoded) return element("span", { class: "blank", text: found.pictures ? "cannot be read" : numbersOf(k) });
-  return element("img", { src: `data:image/webp;base64,${encoded}`, alt: `sample ${found.ids[k]}`, decoding: "async", ...given });
+  return element("img", { decoding: "async", ...given, alt: `sample ${found.ids[k]}`, src: source(encoded) });
 }
 
 function numbersOf(k) {
@@ -306,10 +319,13 @@ function card(k, removed) {
   return made;
 }
 
-function cards(list, removed, strip) {
-  const made = element("div", { class: `cards${strip ? " strip" : ""}` });
-  made.append(...Array.from(list, (k) => card(k, removed)));
-  return made;
+const placed = new WeakMap();
+/** Put cards into a place; where the same ones stand there already, nothing is done. */
+function fill(place, list, removed) {
+  const key = `${chosen.score} ${removed} ${list.join()}`;
+  if (placed.get(place) === key) return;
+  placed.set(place, key);
+  place.replaceChildren(...Array.from(list, (k) => card(k, removed)));
 }
 
 const TABS = {
@@ -320,38 +336,38 @@ const TABS = {
 };
 
 function listOf(tab) {
-  const ranked = order();
-  const kept = keptShown();
-  if (tab === "removed") return ranked.slice(kept).reverse();
-  return tab === "kept" ? ranked.slice(0, kept) : unscored();
+  if (tab === "without") return unscored();
+  return tab === "kept" ? order().slice(0, keptShown()) : order().slice(keptShown()).reverse();
 }
 
 function drawGallery() {
-  const gallery = $("gallery");
-  gallery.replaceChildren();
-  if (chosen.tab === "overview") {
+  const overview = chosen.tab === "overview";
+  $("overview").hidden = !overview;
+  $("pages").hidden = $("listed").hidden = overview;
+  if (overview) {
     const ranked = order();
     const kept = keptShown();
-    const add = (title, list, removed) => {
-      if (list.length) gallery.append(element("h3", { text: title }), cards(list, removed, true));
-    };
-    add("Just removed: the lowest scores over the threshold", ranked.slice(kept, kept + STRIP), true);
-    add("Just kept: the highest scores up to the threshold", ranked.slice(Math.max(kept - STRIP, 0), kept).reverse(), false);
-    const worst = ranked.slice(-STRIP).reverse();
-    add("Worst: the highest scores of all", worst.filter((_, k) => ranked.length - 1 - k >= kept), true);
-    add("Best: the lowest scores of all", ranked.slice(0, STRIP).filter((_, k) => k < kept), false);
-  } else {
-    const list = listOf(chosen.tab);
-    const pages = Math.max(Math.ceil(list.length / PAGE), 1);
-    chosen.page = Math.min(chosen.page, pages - 1);
-    const first = chosen.page * PAGE;
-    if (list.length) gallery.append(cards(list.slice(first, first + PAGE), chosen.tab === "removed", false));
-    else gallery.append(element("p", { class: "soft", text: "None." }));
-    $("page-is").textContent = `page ${chosen.page + 1} of ${pages}: ${count(list.length)} shown here`;
-    $("back").disabled = chosen.page === 0;
-    $("next").disabled = chosen.page === pages - 1;
+    const strips = [
+      [ranked.slice(kept, kept + STRIP), true],
+      [ranked.slice(Math.max(kept - STRIP, 0), kept).reverse(), false],
+      [ranked.slice(Math.max(kept, ranked.length - STRIP)).reverse(), true],
+      [ranked.slice(0, Math.min(kept, STRIP)), false],
+    ];
+    [...$("overview").children].forEach((strip, k) => {
+      const [list, removed] = strips[k];
+      strip.hidden = list.length === 0;
+      fill(strip.querySelector(".cards"), list, removed);
+    });
+    return;
   }
-  $("pages").hidden = chosen.tab === "overview";
+  const list = listOf(chosen.tab);
+  const pages = Math.max(Math.ceil(list.length / PAGE), 1);
+  chosen.page = Math.min(chosen.page, pages - 1);
+  const first = chosen.page * PAGE;
+  fill($("listed"), list.slice(first, first + PAGE), chosen.tab === "removed");
+  $("page-is").textContent = list.length ? `page ${chosen.page + 1} of ${pages}: ${count(list.length)} shown here` : "none";
+  $("back").disabled = chosen.page === 0;
+  $("next").disabled = chosen.page === pages - 1;
 }
 
 function drawTabs() {
@@ -377,8 +393,7 @@ const row = (name, ...cells) => element("tr", {}, element("th", { text: name, sc
 
 function framesOf(list, captions) {
   const figures = list.map((encoded, k) => {
-    const src = encoded && `data:image/webp;base64,${encoded}`;
-    const shown = src ? element("img", { src, alt: captions[k] }) : element("span", { text: "cannot be read" });
+    const shown = encoded ? element("img", { src: source(encoded), alt: captions[k] }) : element("span", { text: "cannot be read" });
     return element("figure", {}, shown, element("span", { text: captions[k] }));
   });
   return element("div", { class: "frames", tabindex: 0 }, ...figures);
@@ -529,7 +544,7 @@ function choose(cut, moved) {
   chosen.page = 0;
   const t = table();
   if (moved !== "share") $("share").value = cut;
-  if (moved !== "threshold" && values(t).length) $("threshold").value = array(t.at)[cut];
+  if (moved !== "threshold" && values(t).length) $("threshold").value = Math.round((STEPS * (array(t.at)[cut] - score().axis.low)) / width());
   redraw();
 }
 
@@ -537,8 +552,6 @@ function choose(cut, moved) {
 function change(share) {
   const t = table();
   $("share").max = Math.max(values(t).length - 1, 0);
-  const { low, high } = score().axis;
-  Object.assign($("threshold"), { min: low, max: high, step: (high - low) / 1000 });
   drawHistogram();
   drawCurve();
   drawScatter();
@@ -562,7 +575,7 @@ function begin() {
   if (smallest) {
     const probe = new Image();
     probe.onload = () => document.body.classList.toggle("small", Math.max(probe.naturalWidth, probe.naturalHeight) <= 64);
-    probe.src = `data:image/webp;base64,${smallest}`;
+    probe.src = source(smallest);
   }
   if (found.scores.length) {
     $("controls").hidden = false;
@@ -590,7 +603,7 @@ $("class").addEventListener("change", (event) => {
   change(share);
 });
 $("share").addEventListener("input", (event) => choose(Number(event.target.value), "share"));
-$("threshold").addEventListener("input", (event) => choose(lastAtMost(array(table().at), Number(event.target.value)), "threshold"));
+$("threshold").addEventListener("input", (event) => choose(lastAtMost(array(table().at), onAxis(Number(event.target.value))), "threshold"));
 $("tabs").addEventListener("click", (event) => {
   if (!event.target.id.startsWith("tab-")) return;
   [chosen.tab, chosen.page] = [event.target.id.slice(4), 0];
