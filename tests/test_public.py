@@ -11,18 +11,18 @@ import intermode
 from intermode.errors import InputError
 
 VERBS = [
-    *("load", "train", "sample", "score", "filter", "off_support", "watch"),
+    *("load", "train", "sample", "score", "filter", "repair", "off_support", "watch"),
     *("reproduce", "bench", "report", "explore"),
 ]
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
-    *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "InputError"),
+    *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "Repair", "Repaired", "InputError"),
 ]
 
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 29
+    assert len(dir(intermode)) == 32
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)
@@ -62,6 +62,7 @@ ARGUMENTS = {
     "sample": ("progres", "progress"),
     "score": ("detectrs", "detectors"),
     "filter": ("labls", "labels"),
+    "repair": ("leve", "level"),
     "off_support": ("samplr", "sampler"),
     "watch": ("decod", "decode"),
     "reproduce": ("teir", "tier"),

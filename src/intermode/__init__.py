@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from intermode.filtering import filter
     from intermode.integrations.watching import watch
     from intermode.models import load
+    from intermode.repairs import Repair, Repaired, repair
     from intermode.reports import report
     from intermode.restart import Restart
     from intermode.samplers import DDIM, Ancestral, Sampler
@@ -40,6 +41,7 @@ _HOME = {
     "exact": ("off_support",),
     "integrations.watching": ("watch",),
     "study": ("bench", "reproduce"),
+    "repairs": ("Repair", "Repaired", "repair"),
     "reports": ("report",),
     "explorer": ("explore",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
@@ -64,6 +66,8 @@ __all__ = [
     "Hal",
     "HalRenoise",
     "InputError",
+    "Repair",
+    "Repaired",
     "Restart",
     "Sampler",
     "Samples",
@@ -79,6 +83,7 @@ __all__ = [
     "linear",
     "load",
     "off_support",
+    "repair",
     "report",
     "reproduce",
     "sample",

@@ -88,6 +88,7 @@ def sample(
     keep_below: options.Limit = None,
     by: str | None = None,
     draws: int | None = None,
+    repair: bool = False,
     scoring: Group[options.Scoring] = options.SCORING,
     chain: Group[options.Chain] = options.CHAIN,
     machine: Group[options.Machine] = options.MACHINE,
@@ -102,6 +103,7 @@ def sample(
             filter.
         by: the score that --keep-below looks at; unless given the one that threshold.json names, or the first.
         draws: most samples to draw for --keep-below; unless given 100 n.
+        repair: restart the samples that look worst until they pass, as intermode repair does unless told otherwise.
     """
     from intermode.thresholds import Threshold
 
@@ -127,7 +129,7 @@ def sample(
         fit=scoring.data(denoiser),
         seed=machine.seed,
         chunk=machine.chunk,
-        **_of(locals(), "keep", "by", "draws", "out"),
+        **_of(locals(), "keep", "by", "draws", "repair", "out"),
         workers=machine.workers,
         on=machine.on,
         progress=True,
@@ -233,6 +235,69 @@ def filter(
     print(filtering.filter(**given))
     sheet = out / "sheet.png"
     print(f"folder: {out}" + (f"; look at {sheet} before anything is thrown away" if sheet.exists() else ""))
+
+
+def repair(
+    model: options.Model,
+    samples: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SAMPLES")]],
+    out: Path,
+    *,
+    detector: str | None = None,
+    threshold: options.Limit = None,
+    share: float = 0.02,
+    level: options.Level = None,
+    tries: int = 5,
+    replace: bool = False,
+    labels: Path | None = None,
+    column: str | None = None,
+    chain: Group[options.Chain] = options.CHAIN,
+    seed: int = 0,
+    chunk: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Restart the samples that look worst until they pass; all others stay as they are.
+
+    Args:
+        model: a shipped model's name, or a folder: of a model, or of a pipeline of diffusers.
+        samples: a folder of images, .npy, .csv, .safetensors, .parquet, or a folder written by datasets; never changed.
+        out: folder for samples.safetensors, repaired.csv, before-after.png and, of a folder of images, images.
+        detector: whose score a sample has to pass; lid of 4 noises unless given.
+        threshold: the largest score that passes: a number, or the threshold.json of intermode filter.
+        share: of the samples restarted, those with the highest scores, unless there is a threshold.
+        level: where restarts begin: a timestep, a share of T (0.1), or snr:LOW,HIGH; unless given t = 3 of 1000 for a
+            few numbers, and 100 for images.
+        tries: restarts of a sample, at most.
+        replace: draw anew what no restart mends.
+        labels: classes of the samples (.npy or .csv), for a model that is told them.
+        column: of a table, that holds the samples; found out unless given.
+        seed: random numbers belong to (seed, sample index, try).
+        chunk: samples computed together; as many as memory allows unless given.
+        device: cpu or cuda.
+        threads: torch's on a CPU.
+    """
+    from intermode.thresholds import Threshold
+
+    limit = None if threshold is None else Threshold.of(threshold)
+    from intermode.models import load
+    from intermode.progress import Bars
+    from intermode.repaired_files import repair_files
+    from intermode.scores import read_classes
+
+    options.use(device, threads)
+    repaired = repair_files(
+        load(model).to(device),
+        samples,
+        threshold=limit,
+        level=options.level_of(level),
+        sampler=chain.made(),
+        condition=None if labels is None else {"class_labels": read_classes(labels, "labels")},
+        **_of(locals(), "out", "detector", "share", "tries", "replace", "column", "seed", "chunk"),
+        progress=Bars(),
+    )
+    print(repaired.told())
+    sheet = out / "before-after.png"
+    print(f"samples: {out / 'samples.safetensors'}" + (f"; look at {sheet}" if sheet.exists() else ""))
 
 
 def off_support(
@@ -425,6 +490,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "sample": sample,
     "score": score,
     "filter": filter,
+    "repair": repair,
     "off-support": off_support,
     "list": list_studies,
     "reproduce": reproduce,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from intermode.arguments import window_of
+from intermode.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +28,13 @@ __all__ = [
     "Count",
     "Data",
     "Folder",
+    "Level",
     "Limit",
     "Machine",
     "Model",
     "Scoring",
     "Work",
+    "level_of",
     "use",
 ]
 
@@ -39,6 +42,7 @@ Model = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
 Data = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
 Folder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+Level = Annotated[str | None, tyro.conf.arg(metavar="T|SHARE|snr:LOW,HIGH")]
 Limit = Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE")]
 Where = Annotated[str | None, tyro.conf.arg(metavar="ray|ADDRESS")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
@@ -161,6 +165,18 @@ class Work:
 
 
 NOISE, CHAIN, SCORING, MACHINE, WORK = Noise(), Chain(), Scoring(), Machine(), Work()
+
+
+def level_of(word: str | None) -> Any:
+    """A noise level to restart from, in words: a timestep, a share of T, or a range of signal-to-noise ratios."""
+    if word is None:
+        return None
+    if word.startswith("snr:"):
+        return window_of([word])
+    try:
+        return int(word) if word.lstrip("-").isdecimal() else float(word)
+    except ValueError:
+        raise InputError(f"level: {word} is none; give a timestep, a share of T, or snr:LOW,HIGH") from None
 
 
 def use(device: str, threads: int | None = None) -> None:

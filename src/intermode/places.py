@@ -13,10 +13,24 @@ import torch
 
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
+from intermode.repairs import Repaired
 from intermode.resample import KeptSamples
 from intermode.sampling import Samples, samples_of
 
-__all__ = ["Place"]
+__all__ = ["Place", "save_samples"]
+
+
+def save_samples(path: Path, samples: Samples) -> None:
+    """Write samples with all that is known of them as safetensors."""
+    tensors = {"samples": samples.x, "diverged": torch.from_numpy(samples.diverged)}
+    tensors |= {f"score.{name}": torch.from_numpy(values) for name, values in samples.scores.items()}
+    tensors |= {f"condition.{name}": value for name, value in samples.condition.items()}
+    facts = {"seconds": repr(samples.seconds)}
+    if isinstance(samples, KeptSamples):
+        tensors["index"], facts["drawn"] = torch.from_numpy(samples.index), str(samples.drawn)
+    if isinstance(samples, Repaired):
+        tensors, facts = tensors | samples.tensors, facts | samples.facts
+    save_tensors(path, tensors, facts)
 
 
 class Place:
@@ -62,16 +76,12 @@ class Place:
         own = {name.removeprefix("condition."): v for name, v in tensors.items() if name.startswith("condition.")}
         tensors["seconds"] = torch.tensor(float(facts["seconds"]), dtype=torch.float64)
         found = samples_of(tensors, own)
+        if "touched" in tensors:
+            return Repaired.of(found, tensors, facts)
         return KeptSamples.of(found, tensors["index"].numpy(), int(facts["drawn"])) if "index" in tensors else found
 
     def keep(self, samples: Samples) -> Samples:
         """Write the samples into the folder, in place of the jobs that made them."""
-        tensors = {"samples": samples.x, "diverged": torch.from_numpy(samples.diverged)}
-        tensors |= {f"score.{name}": torch.from_numpy(values) for name, values in samples.scores.items()}
-        tensors |= {f"condition.{name}": value for name, value in samples.condition.items()}
-        facts = {"seconds": repr(samples.seconds)}
-        if isinstance(samples, KeptSamples):
-            tensors["index"], facts["drawn"] = torch.from_numpy(samples.index), str(samples.drawn)
-        save_tensors(self._file, tensors, facts)
+        save_samples(self._file, samples)
         shutil.rmtree(self.jobs, ignore_errors=True)
         return samples

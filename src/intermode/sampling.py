@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,13 +33,18 @@ from intermode.thresholds import Kept, Threshold, keep
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
 
+if TYPE_CHECKING:
+    from intermode.repairs import Repair
+
 __all__ = [
     "LOW_DIMENSIONAL_CHUNK",
     "Drawing",
     "Plan",
     "Samples",
     "as_condition",
+    "check_classes",
     "chunk_for",
+    "diverged",
     "drawing",
     "even_chunk",
     "fit_detectors",
@@ -171,8 +176,7 @@ def _chunk(
             done = plan.rows(index) * count // steps
             task.advance(done - reported)
             reported = done
-    largest = x.flatten(1).abs().amax(1)
-    result = {"samples": x, "diverged": ~(torch.isfinite(largest) & (largest <= plan.limit))}
+    result = {"samples": x, "diverged": diverged(x, plan.limit)}
     for detector in detectors:
         if watches(detector):
             scores = detector.score()
@@ -183,6 +187,12 @@ def _chunk(
             scores = detector(denoiser, x, renoise, **own)
         result[f"score.{detector.name}"] = scores
     return {name: value[: plan.rows(index)].cpu() for name, value in result.items()}
+
+
+def diverged(x: Tensor, limit: float = 1e3) -> Tensor:
+    """(B,) bool, samples (B, ...) that are not finite or have a coordinate beyond the limit."""
+    largest = x.flatten(1).abs().amax(1)
+    return ~(torch.isfinite(largest) & (largest <= limit))
 
 
 def replay(denoiser: Denoiser, sampler: Sampler, plan: Plan, chunk: int, **condition: Any) -> Iterator[Step]:
@@ -244,6 +254,12 @@ def as_condition(condition: Mapping[str, Any] | None, n: int, denoiser: Denoiser
     return told
 
 
+def check_classes(denoiser: Denoiser, told: Mapping[str, Any]) -> None:
+    """Raise InputError for a model that is told classes without them."""
+    if denoiser.classes != 0 and "class_labels" not in told:
+        raise InputError("condition: the model is told a class; give condition={'class_labels': (n,) classes, or one}")
+
+
 def fit_detectors(detectors: Sequence[Detector], denoiser: Denoiser, data: Tensor, seed: int) -> None:
     """Show training data (n, *shape) to the detectors that learn from some.
 
@@ -271,6 +287,7 @@ def sample(
     keep: Threshold | float | None = None,
     by: str | None = None,
     draws: int | None = None,
+    repair: Repair | bool | None = None,
     seed: int = 0,
     chunk: int | None = None,
     limit: float = 1e3,
@@ -294,6 +311,9 @@ def sample(
             says which of the draws they were, and the rate at which draws pass.
         by: name of the score that ``keep`` is a threshold of; its own, or the first unless given.
         draws: most samples to draw for ``keep``; 100 n unless given.
+        repair: what is flagged is restarted until it passes, once all are drawn (:func:`intermode.repair`, with the
+            same sampler and seed); True for its defaults. What is returned then also says which samples were touched,
+            mended and given up. Scores of a trajectory are those before the repair.
         seed: the noise of sample i belongs to (seed, i).
         chunk: samples computed together; unless given as many as memory allows for samples of their size, images 64 at
             most. Results of other chunk sizes agree to rounding.
@@ -312,6 +332,8 @@ def sample(
     if isinstance(chain, type) or not hasattr(chain, "transition"):
         raise InputError(f"sampler: {chain!r} is none; give Ancestral(), DDIM() or an object of your own Sampler")
     n = as_whole("n", n, 1)
+    if keep is not None and repair:
+        raise InputError("repair: cannot be combined with keep; a repair draws again what does not pass, as keep does")
     for name, given in (("by", by), ("draws", draws)):
         if keep is None and given is not None:
             raise InputError(f"{name}: is of use only with keep")
@@ -325,13 +347,19 @@ def sample(
     if most < n:
         raise InputError(f"n: {n} cannot be kept of at most {most} draws; need 1..{most}")
     told = as_condition(condition, most, denoiser)
-    if denoiser.classes != 0 and "class_labels" not in told:
-        raise InputError("condition: the model is told a class; give condition={'class_labels': (n,) classes, or one}")
+    check_classes(denoiser, told)
     size = even_chunk(n, denoiser.shape, chunk)
     plan = Plan(most, denoiser.shape, as_whole("seed", seed, 0), size, limit, str(denoiser.device))
     from intermode.places import Place
+    from intermode.repairs import Repair, draw_repaired
     from intermode.resample import check_by, draw_kept
 
+    mending = Repair() if repair is True else repair or None
+    if mending is not None:  # refused before anything is drawn
+        flagging = mending.flagging(denoiser.shape, denoiser.schedule, "sample")
+        begin = mending.timestep(flagging, denoiser.shape, denoiser.schedule, chain)
+        if watches(flagging):
+            found = [*(detector for detector in found if detector.name != flagging.name), flagging]
     threshold = keep if keep is None or isinstance(keep, Threshold) else Threshold(float(keep))
     if threshold is not None:
         if threshold.score and by not in (None, threshold.score):
@@ -339,17 +367,25 @@ def sample(
         by = by or threshold.score or (found[0].name if found else None)
         check_by(by, found)
     draw = Drawing(denoiser, chain, plan, found, told, settings, as_whole("workers", workers, 1), on, shown(progress))
+
+    def made() -> Samples:
+        if threshold is not None:
+            return draw_kept(draw, threshold, n, by)
+        return draw.all() if mending is None else draw_repaired(draw, mending, flagging)
+
     if out is None and workers == 1 and on is None:
-        return draw.all() if threshold is None else draw_kept(draw, threshold, n, by)
+        return made()
     with Place(out) as place:
         draw.place = place.jobs
         asked = {**draw.described, "n": n, "chunk": size, "seed": plan.seed, "limit": limit, "draws": most}
         if threshold is not None:
             asked |= {"keep": repr(threshold.value), "by": by}
+        if mending is not None:
+            asked |= {"repair": mending.described(flagging, begin)}
         place.take(asked)
         if (earlier := place.finished()) is not None:
             return earlier
-        return place.keep(draw.all() if threshold is None else draw_kept(draw, threshold, n, by))
+        return place.keep(made())
 
 
 def drawing(

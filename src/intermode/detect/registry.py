@@ -122,11 +122,14 @@ def _posterior_variance(setting: Setting, statistic: str) -> PosteriorVariance:
     return PosteriorVariance(statistic, probes=probes, **where)  # type: ignore[arg-type] # one of its statistics
 
 
+LID_TIMESTEPS = (1, 2, 3), (100, 200)
+"""Of samples of a few numbers and of images."""
+
 DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     "hal": _hal,
     "hal-renoise": _hal_renoise,
     "residual": lambda s: Residual(**s.at((1, 2, 3), (25, 50, 100))),
-    "lid": lambda s: LID(**s.at((1, 2, 3), (100, 200))),
+    "lid": lambda s: LID(**s.at(*LID_TIMESTEPS)),
     "posterior-variance": lambda s: _posterior_variance(s, "trace"),
     "posterior-variance-largest": lambda s: _posterior_variance(s, "largest"),
     "aleatoric": lambda s: Aleatoric(**s.at(range(1, 11), range(20, 201, 20))),
