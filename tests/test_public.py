@@ -11,18 +11,19 @@ import intermode
 from intermode.errors import InputError
 
 VERBS = [
-    *("load", "train", "sample", "score", "filter", "repair", "off_support", "watch"),
+    *("load", "train", "sample", "score", "filter", "repair", "off_support", "watch", "critical_windows"),
     *("reproduce", "bench", "report", "explore"),
 ]
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
     *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "Repair", "Repaired", "InputError"),
+    "CriticalWindows",
 ]
 
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 32
+    assert len(dir(intermode)) == 34
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)
@@ -62,6 +63,7 @@ ARGUMENTS = {
     "sample": ("progres", "progress"),
     "score": ("detectrs", "detectors"),
     "filter": ("labls", "labels"),
+    "critical_windows": ("levls", "levels"),
     "repair": ("leve", "level"),
     "off_support": ("samplr", "sampler"),
     "watch": ("decod", "decode"),

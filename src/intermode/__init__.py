@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from intermode.critical import CriticalWindows, critical_windows
     from intermode.detect.hal import Hal, HalRenoise
     from intermode.detect.window import SNR, Fraction, Window
     from intermode.errors import InputError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from intermode.training import train
 
 _HOME = {
+    "critical": ("CriticalWindows", "critical_windows"),
     "models": ("load",),
     "training": ("train",),
     "sampling": ("Samples", "sample"),
@@ -61,6 +63,7 @@ __all__ = [
     "DDIM",
     "SNR",
     "Ancestral",
+    "CriticalWindows",
     "Fraction",
     "GaussianMixture",
     "Hal",
@@ -75,6 +78,7 @@ __all__ = [
     "Window",
     "bench",
     "cosine",
+    "critical_windows",
     "diamond",
     "explore",
     "filter",

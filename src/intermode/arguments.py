@@ -73,8 +73,11 @@ def flag(args: Sequence[str], name: str, default: str) -> str:
 
 
 def window_of(words: Sequence[str]) -> StepWindow:
-    """A window: two timesteps, or a range of signal-to-noise ratios as ``snr:LOW,HIGH``."""
-    from intermode.detect.window import SNR, Window
+    """A window: two timesteps, a range of signal-to-noise ratios as ``snr:LOW,HIGH``, or ``critical``."""
+    from intermode.detect.window import SNR, Window, as_window
+
+    if list(words) == ["critical"]:
+        return as_window("critical")
 
     try:
         if len(words) == 1 and words[0].startswith("snr:"):
@@ -84,7 +87,8 @@ def window_of(words: Sequence[str]) -> StepWindow:
     except InputError:
         raise
     except ValueError:
-        raise InputError(f"window: {' '.join(words)} is neither two timesteps, LOW HIGH, nor snr:LOW,HIGH") from None
+        told = "neither two timesteps, LOW HIGH, nor snr:LOW,HIGH, nor critical"
+        raise InputError(f"window: {' '.join(words)} is {told}") from None
     return Window(first, last)
 
 

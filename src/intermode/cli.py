@@ -124,7 +124,7 @@ def sample(
         denoiser,
         n,
         sampler=chain.made(),
-        detectors=scoring.made(denoiser, "sample"),
+        detectors=scoring.made(denoiser, "sample", chain.made()),
         condition=condition,
         fit=scoring.data(denoiser),
         seed=machine.seed,
@@ -328,6 +328,55 @@ def off_support(
     print(f"off the support: {exact.off_support(model, data, chain.made(), low, high)}")
 
 
+def windows(
+    model: options.Model,
+    *,
+    out: Path | None = None,
+    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None,
+    levels: tuple[int, ...] | None = None,
+    scale: float | None = None,
+    target: Literal["line", "grid", "diamond", "shapes"] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    chain: Group[options.Chain] = options.CHAIN,
+) -> None:
+    """Find the noise levels at which a model decides what a sample is, without labels, by restarting its samples.
+
+    Args:
+        model: a shipped model's name, or a folder: of a model, or of a pipeline of diffusers.
+        out: folder for windows.json and windows.png.
+        n: samples to draw and restart; unless given 1000 of a few numbers and 128 images.
+        levels: timesteps to restart from; unless given coarse ones, and finer ones where the change rises.
+        scale: squared change beyond which a sample counts as another one; unless given what noise cannot explain, of
+            images a quarter of the mean squared distance of two.
+        target: the data, if its labels are known: then also what becomes of each kind of errors.
+        seed: noise belongs to (seed, sample, level).
+        device: cpu or cuda.
+        threads: torch's on a CPU.
+    """
+    from intermode import critical
+    from intermode.models import load
+    from intermode.targets.gaussian import line
+    from intermode.targets.lattice import LATTICES
+    from intermode.targets.shapes import Shapes
+
+    options.use(device, threads)
+    targets: Mapping[str, Any] = {"line": line, "shapes": Shapes, **LATTICES}
+    labels = None if target is None else targets[target]()
+    found = critical.critical_windows(
+        load(model).to(device),
+        sampler=None if chain == options.CHAIN else chain.made(),
+        labels=labels,
+        **_of(locals(), "n", "levels", "scale", "seed"),
+        progress=True,
+    )
+    print(found)
+    if out is not None:
+        found.save(out)
+        print(f"folder: {out}")
+
+
 def list_studies() -> None:
     """The studies, what they reproduce of the paper, their tiers and what these take."""
     from intermode.studies import STUDIES, find
@@ -491,6 +540,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "score": score,
     "filter": filter,
     "repair": repair,
+    "windows": windows,
     "off-support": off_support,
     "list": list_studies,
     "reproduce": reproduce,

@@ -46,7 +46,7 @@ Level = Annotated[str | None, tyro.conf.arg(metavar="T|SHARE|snr:LOW,HIGH")]
 Limit = Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE")]
 Where = Annotated[str | None, tyro.conf.arg(metavar="ray|ADDRESS")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
-Span = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LOW HIGH|snr:LOW,HIGH")]
+Span = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LOW HIGH|snr:LOW,HIGH|critical")]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Scoring:
     """Of docs/detectors.md, or module:Name of your own; unless given hal while samples are made, which costs nothing,
     and lid of finished ones."""
     window: Span = None
-    """Of the detectors that look at timesteps: the first and last, or the least and largest signal-to-noise ratio."""
+    """Of the detectors that look at timesteps: the first and last, the least and largest signal-to-noise ratio, or
+    critical: those in which the model decides what a sample is."""
     count: int | None = None
     """How many timesteps of it they look at."""
     fit: Path | None = None
@@ -108,11 +109,20 @@ class Scoring:
     """Classes of the samples (.npy or .csv), for a model that is told them; unless given samples are made of all in
     turn, and finished ones scored under each: the smallest score counts."""
 
-    def made(self, denoiser: NetworkDenoiser, where: Literal["sample", "finished"]) -> list[Any]:
+    def made(
+        self, denoiser: NetworkDenoiser, where: Literal["sample", "finished"], sampler: Sampler | None = None
+    ) -> list[Any]:
         from intermode.detect.registry import DEFAULTS, Setting, resolve
 
         window = None if self.window is None else window_of(self.window)
-        setting = Setting(denoiser.shape, timesteps=len(denoiser.schedule), window=window, count=self.count)
+        setting = Setting(
+            denoiser.shape,
+            timesteps=len(denoiser.schedule),
+            window=window,
+            count=self.count,
+            model=denoiser,
+            sampler=sampler,
+        )
         return resolve(self.detectors or (DEFAULTS[where],), setting, where)
 
     def data(self, denoiser: NetworkDenoiser) -> Tensor | None:

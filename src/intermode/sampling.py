@@ -337,7 +337,8 @@ def sample(
     for name, given in (("by", by), ("draws", draws)):
         if keep is None and given is not None:
             raise InputError(f"{name}: is of use only with keep")
-    found = resolve(detectors, Setting(denoiser.shape, timesteps=len(denoiser.schedule)), "sample")
+    setting = Setting(denoiser.shape, timesteps=len(denoiser.schedule), model=denoiser, sampler=chain)
+    found = resolve(detectors, setting, "sample")
     settings: dict[str, Any] = {"model": denoiser.identity}
     if fit is not None:
         seen = as_samples("fit", fit, denoiser.shape)

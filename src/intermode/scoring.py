@@ -109,7 +109,7 @@ def score(
     shape = tuple(samples.shape[1:])
     if len(samples) == 0:
         raise InputError("x: there are no samples to score")
-    found = resolve(detectors, Setting(shape, timesteps=len(denoiser.schedule)), "finished")
+    found = resolve(detectors, Setting(shape, timesteps=len(denoiser.schedule), model=denoiser), "finished")
     if fit is not None:
         fit_detectors(found, denoiser, as_samples("fit", fit, shape), seed)
     told = as_condition(condition, len(samples), denoiser)

@@ -10,6 +10,7 @@ backward pass counts as 2 of them, what it costs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,7 +24,7 @@ from intermode.samplers import Step
 from intermode.schedules import Schedule
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+    from typing_extensions import Self, TypeIs
 
 __all__ = [
     "BACKWARD_NFE",
@@ -225,6 +226,13 @@ class AtTimesteps:
         if self.window is None:
             return ()
         return (f"t = {self.window}" if self.timesteps else f"{self.count} timesteps of {self.window}",)
+
+    def moved(self, window: Window) -> Self:
+        """The same in another window, at as many timesteps or as many as it has."""
+        found = copy.copy(self)
+        found.window, found._count = window, min(self._count, window.high - window.low + 1)
+        found.timesteps = spread(window, None, found._count)
+        return found
 
     def at(self, schedule: Schedule) -> tuple[int, ...]:
         """The timesteps of this schedule.

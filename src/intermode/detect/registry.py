@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, overload
 
+from intermode.denoisers import Denoiser
 from intermode.detect import (
     IMAGE_WINDOW,
     AtTimesteps,
@@ -32,6 +33,7 @@ from intermode.detect import (
 )
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
+from intermode.detect.bias import Bias
 from intermode.detect.curvature import Curvature
 from intermode.detect.diffpath import DiffPath
 from intermode.detect.generative_uncertainty import GenerativeUncertainty
@@ -43,7 +45,9 @@ from intermode.detect.oracle import Oracle
 from intermode.detect.posterior_variance import PosteriorVariance
 from intermode.detect.random import Random
 from intermode.detect.residual import Residual
+from intermode.detect.window import Critical
 from intermode.errors import InputError
+from intermode.samplers import Sampler
 from intermode.targets import Target
 from intermode.verbs import nearest
 
@@ -71,6 +75,7 @@ class Setting:
         features: extractor for the detectors that compare samples with each other.
         timesteps: T of the schedule.
         window, count: for the detectors that look at timesteps, instead of their own ones; see :class:`AtTimesteps`.
+        model, sampler: whose ``critical`` windows they are, and of detectors that watch the chain; only for these.
     """
 
     shape: tuple[int, ...]
@@ -79,6 +84,8 @@ class Setting:
     timesteps: int = 1000
     window: Any = None
     count: int | None = None
+    model: Denoiser | None = None
+    sampler: Sampler | None = None
 
     @property
     def image(self) -> bool:
@@ -128,6 +135,7 @@ LID_TIMESTEPS = (1, 2, 3), (100, 200)
 DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     "hal": _hal,
     "hal-renoise": _hal_renoise,
+    "bias": lambda s: Bias(**s.at(*LID_TIMESTEPS)),
     "residual": lambda s: Residual(**s.at((1, 2, 3), (25, 50, 100))),
     "lid": lambda s: LID(**s.at(*LID_TIMESTEPS)),
     "posterior-variance": lambda s: _posterior_variance(s, "trace"),
@@ -238,6 +246,10 @@ def resolve(detectors: Detectors, setting: Setting, where: Where = "sample") -> 
         if where == "finished" and watches(detector):
             instead = "; HalRenoise scores finished ones" if isinstance(detector, Hal) else ""
             raise InputError(f"{detector.name}: watches samples while they are made; use sample or watch{instead}")
+    if any(isinstance(getattr(detector, "window", None), Critical) for detector in found):
+        from intermode.detect.critical import in_critical_windows  # which draws samples
+
+        found = [in_critical_windows(detector, setting.model, setting.sampler) for detector in found]
     listed = [detector.name for detector in found]
     if len(set(listed)) < len(listed):
         raise InputError(f"detectors: the names {', '.join(listed)} repeat; give each its own")

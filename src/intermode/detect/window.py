@@ -11,7 +11,8 @@ Timesteps mean one thing in one schedule only, and a fraction depends on how the
 signal-to-noise ratio is all that a denoiser knows of its place (Kingma et al. 2021, section 4): a window of it is
 the same for every schedule, sampler and number of steps.
 
-Wherever a window is asked for, a pair of timesteps is one too (:func:`as_window`).
+Wherever a window is asked for, a pair of timesteps is one too (:func:`as_window`), and ``critical``: the windows in
+which the model decides what a sample is (:mod:`intermode.critical`), found when the model is known.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from intermode.errors import InputError
 __all__ = [
     "IMAGE_WINDOW",
     "SNR",
+    "Critical",
     "Fraction",
     "Levels",
     "Place",
@@ -200,19 +202,40 @@ class SNR:
         _need_two(self, sum(map(self.holds, places(schedule, timesteps))), timesteps)
 
 
+@dataclass(frozen=True)
+class Critical:
+    """The critical windows of a model, before the model is known (:mod:`intermode.detect.critical`)."""
+
+    def __str__(self) -> str:
+        return "critical"
+
+    def holds(self, step: Place) -> bool:
+        """Never known: raises InputError."""
+        raise InputError(
+            "window: critical ones are found for a model; give the detector to sample or score, or a pair of timesteps"
+        )
+
+    def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
+        """Raise InputError: no step is known to fall in it."""
+        _ = [self.holds(place) for place in places(schedule, timesteps)]
+
+
 def as_window(value: Any) -> StepWindow:
-    """A window as it is, or the :class:`Window` of a pair (low, high) of timesteps.
+    """A window as it is, the :class:`Window` of a pair (low, high) of timesteps, or ``critical``.
 
     Raises:
         InputError: neither of them.
     """
     if hasattr(value, "holds") and hasattr(value, "check"):
         return value
+    if value == "critical":
+        return Critical()
     try:
         low, high = map(operator.index, value)
     except (TypeError, ValueError):
         raise InputError(
-            f"window: {value!r} is none; give a pair of timesteps (low, high), SNR(low, high) or Fraction(begin, end)"
+            f"window: {value!r} is none; give a pair of timesteps (low, high), SNR(low, high), Fraction(begin, end) or "
+            "critical"
         ) from None
     return Window(low, high)
 
