@@ -134,7 +134,7 @@ def pool(tmp_path, monkeypatch):
 
         def label(self, x):
             k = np.arange(len(x))
-            return SimpleNamespace(hallucinated=k < 10, duplicate=k < 4)
+            return SimpleNamespace(hallucinated=k < 10, duplicate=k < 4, counts=lambda: {"duplicate": 4, "blank": 6})
 
         def sample(self, n, seed):
             return torch.zeros(n, *self.shape)
@@ -166,6 +166,7 @@ def test_what_another_label_alone_calls_hallucinated_is_not_counted(pool):
         assert set(values.tolist()) >= {0, 1, 2, 3}  # the rare ones are all there
         assert np.array_equal(kept.rows, values.numpy())  # where they come from
         assert np.array_equal(kept.hal["hal-0-9"], values.numpy())
+    assert done.facts["rules"] == {"duplicate": 4, "blank": 6}
     assert {k for k in counted["duplicate"] if k >= 10} == {k for k in counted["hallucinated"] if k >= 10}
 
 

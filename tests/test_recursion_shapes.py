@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from intermode.sampling import Samples
-from intermode.studies.recursion_shapes import SHARES, STUDY, Wrong
+from intermode.studies.recursion_shapes import APART, SHARES, STUDY, Wrong
 from intermode.study import configured, reproduce
 from intermode.study.configs import Images
 
@@ -23,6 +23,7 @@ def test_smoke_tier_counts_every_generation(tmp_path: Path) -> None:
             assert row["samples"] == sum(row["rules"].values()) == 40
             assert row["duplicates"] <= row["off_support"] <= 40
             assert row["off_support_rate"] == row["off_support"] / 40
+            assert row["off_support"] == 40 - row["rules"].get("in-support", 0)
     first = [rows[0] for rows in metrics["series"].values()]
     assert first[0] == first[1] == first[2]  # generation 0 has seen no selection
     assert [claim["id"] for claim in metrics["claims"]] == [
@@ -31,7 +32,7 @@ def test_smoke_tier_counts_every_generation(tmp_path: Path) -> None:
     ]
     # nothing but noise is drawn after 10 steps: all images are off the support, and that decides nothing
     assert [claim["holds"] for claim in metrics["claims"]] == [None] * 6
-    for name in ("generation_0_duplicates", "hal_last_off_support"):
+    for name in ("generation_0_duplicates", "hal_last_off_support", "hal_last_between_places", "all_last_deformed"):
         assert metrics["measures"][name]["method"] == "Wilson"
     for figure in ("duplicates", "off_support", "generations"):
         assert (tmp_path / "run" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
@@ -54,6 +55,9 @@ def test_shares_are_of_all_seeds_together() -> None:
     assert off.mean(rows).n == 40
     assert two.ratio is not None
     assert two.ratio(rows, rows).value == 1
+    deformed, between, *_ = APART
+    apart = [{"rules": {"between-places": 2, "in-support": 8}, "samples": 10}, {"rules": {}, "samples": 30}]
+    assert (between.name, between.mean(apart).value, deformed.mean(apart).value) == ("between_places", 2 / 40, 0)
 
 
 @pytest.mark.parametrize("tier", STUDY.tiers)

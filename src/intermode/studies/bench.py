@@ -32,6 +32,7 @@ from intermode.leaderboard import rank
 from intermode.studies.bench_cells import (
     CHAIN,
     ENDS,
+    OFF_SUPPORT,
     SOURCES,
     Kept,
     Source,
@@ -44,6 +45,7 @@ from intermode.studies.bench_cells import (
     ranks_within,
     score_cell,
 )
+from intermode.studies.shapes import made_of
 from intermode.study import Bound, Claim, Found, Measured, Missing, Picture, Study, at_least, below
 from intermode.study.configs import Pool, check_least
 from intermode.study.steps import Tabulated, View, model_job, pool_job
@@ -187,6 +189,9 @@ def measure(config: Config, found: Found, source: Source, measured: Measured) ->
     """The rows of one model, its best detectors, and what conformal thresholds keep."""
     kept, name = kept_of(found[f"pool-{source.drawing}"], source.label), source.name
     measured.values |= {f"{name}_drawn": kept.drawn, f"{name}_rate": share(kept.hallucinated, kept.drawn)}
+    if source.image and source.label == OFF_SUPPORT:
+        made = made_of(found[f"pool-{source.drawing}"].facts["rules"])
+        measured.notes.append(f"{name}: off the support, of {kept.drawn} images: {made}.")
     if not kept.enough:
         few = f"{kept.hallucinated} of {kept.drawn} samples are hallucinated: too few to judge."
         measured.notes.append(f"{name}: {few}")

@@ -186,6 +186,7 @@ def keep(running: Running) -> dict[str, Any]:
     return {
         "drawn": len(drawn),
         "hallucinated": {name: int(label.sum()) for name, label in found.items()},
+        "rules": labels.counts(),
         "evaluation_s": _evaluation_seconds(denoiser_of(running.inputs["model"], running.device), running.device),
     }
 

@@ -2,7 +2,7 @@ r"""Hallucination multiplies when a model of Simple Shapes trains on its own ima
 
 Arms: all images as they come (``all``), a random selection from a larger pool (``random``), and those with the lowest
 Hal (``hal``). Measured of every generation's pool, by the oracle: the share of images with two or more shapes of one
-kind (the paper's label) and the share off the support, with how many images each rule of the oracle rejects.
+kind (the paper's label), the share off the support, and what that is made of.
 
 The quick tier is a smaller problem: every generation starts from the weights of the shipped model and is tuned to
 its data in 600 steps, on 512 images, sampled in 50 steps; so generation 0 is the shipped model, tuned to 512 real
@@ -13,22 +13,22 @@ not know how much trainings differ; seeds are pooled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from intermode import plots
 from intermode.evaluation import ratio_of_shares, share
 from intermode.jobs import Job
 from intermode.sampling import Samples
-from intermode.studies.shapes import boxes_of
+from intermode.studies.shapes import WORDS, boxes_of
 from intermode.study import Claim, Found, Measured, Picture, Study
 from intermode.study.arms import (
     Arms,
     Quantity,
     Recursion,
+    Row,
     Rows,
     compared,
     curves,
@@ -65,10 +65,9 @@ class Wrong:
 
     def __call__(self, pool: Samples) -> dict[str, Any]:
         labels = self.images.target.label(pool.x)
-        rules, counts = np.unique(np.asarray(labels.rule), return_counts=True)
         return {
             "samples": len(pool.x),
-            "rules": dict(zip(rules.tolist(), counts.tolist(), strict=True)),
+            "rules": labels.counts(),
             "duplicates": int(labels.duplicate.sum()),
             "off_support": int(labels.hallucinated.sum()),
             "hallucination_rate": labels.duplicate_rate,
@@ -76,21 +75,33 @@ class Wrong:
         }
 
 
-def share_of(label: str, meaning: str) -> Quantity:
-    """The share of the images with a label, over all seeds."""
+def share_of(name: str, meaning: str, count: Callable[[Row], int]) -> Quantity:
+    """The share of the images that are counted, over all seeds."""
 
     def counted(rows: Rows) -> tuple[int, int]:
-        return sum(row[label] for row in rows), sum(row["samples"] for row in rows)
+        return sum(map(count, rows)), sum(row["samples"] for row in rows)
 
     return Quantity(
-        label,
+        name,
         f"share {meaning}",
         lambda rows: share(*counted(rows)),
         lambda over, under: ratio_of_shares(counted(over), counted(under)),
     )
 
 
-SHARES = (share_of("duplicates", "two of a kind"), share_of("off_support", "off the support"))
+SHARES = (
+    share_of("duplicates", "two of a kind", lambda row: row["duplicates"]),
+    share_of("off_support", "off the support", lambda row: row["off_support"]),
+)
+
+
+def share_by(rule: str) -> Quantity:
+    """The share of the images that a rule of the oracle rejects."""
+    return share_of(rule.replace("-", "_"), WORDS[rule], lambda row: row["rules"].get(rule, 0))
+
+
+APART = tuple(share_by(rule) for rule in ("deformed", "between-places", "wrong-column", "blank"))
+"""What is off the support, but has no two of a kind."""
 
 
 def jobs(config: Config) -> dict[str, Job]:
@@ -99,7 +110,7 @@ def jobs(config: Config) -> dict[str, Job]:
 
 def measure(config: Config, found: Found) -> Measured:
     """Generation by generation, arm by arm."""
-    return compared(config, followed(config, found), SHARES)
+    return compared(config, followed(config, found), (*SHARES, *APART))
 
 
 def claims(config: Config) -> list[Claim]:
