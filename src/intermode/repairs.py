@@ -99,9 +99,13 @@ class Repair:
         found = resolve(usual if self.detector is None else self.detector, setting, where)
         if len(found) != 1:
             raise InputError(f"detector: {len(found)} are given; give the one whose threshold a sample has to pass")
-        if isinstance(self.threshold, Threshold) and self.threshold.score not in (None, found[0].name):
-            raise InputError(f"threshold: is one of {self.threshold.score}, not of {found[0].name}")
+        self.check_score(found[0].name)
         return found[0]
+
+    def check_score(self, name: str) -> None:
+        """Raise InputError if the threshold is one of another score."""
+        if isinstance(self.threshold, Threshold) and self.threshold.score not in (None, name):
+            raise InputError(f"threshold: is one of {self.threshold.score}, not of {name}")
 
     def limit(self, scores: np.ndarray, name: str) -> Threshold:
         """The threshold given, or that which flags the share of these scores (n,); those not finite are flagged anyway.

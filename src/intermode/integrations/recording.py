@@ -89,6 +89,14 @@ class Recorder:
         for name, score in scores.items():
             self._rows[name].append(score)
 
+    def last(self, name: str) -> np.ndarray:
+        """(B,) scores of the trajectory that was finished last."""
+        return self._rows[name][-1]
+
+    def rescore(self, name: str, scores: np.ndarray) -> None:
+        """Put other scores (B,) in the place of those of the trajectory that was finished last."""
+        self._rows[name][-1] = scores
+
     @property
     def scores(self) -> dict[str, np.ndarray]:
         """A (n,) float64 array for each detector, n samples in the order in which they were finished.

@@ -23,7 +23,9 @@ from intermode.detect.registry import DEFAULTS, Detectors
 from intermode.detect.window import as_window, places
 from intermode.errors import InputError
 from intermode.integrations.recording import Recorder, VisitedLevels
+from intermode.integrations.restarting import Mended, Restarting
 from intermode.integrations.schedulers import Handling, Plan, handling, plan
+from intermode.repairs import Repair
 from intermode.samplers import Step
 from intermode.thresholds import Kept, Threshold, keep
 from intermode.verbs import strict
@@ -45,6 +47,7 @@ def watch(
     detectors: Detectors = DEFAULTS["chain"],
     *,
     decode: StepWindow | tuple[int, int] | None = None,
+    repair: Repair | None = None,
 ) -> Watch:
     """Watch a `diffusers` pipeline, or a scheduler in a loop of your own, sample.
 
@@ -55,19 +58,24 @@ def watch(
         decode: for latent models, the steps whose x0_hat the pipeline's VAE decodes to images, one image at a
             time. Detectors are then shown these steps only, with x0_hat (B, 3, H, W) in about -1..1. None shows
             all steps as they are, in latent space.
+        repair: restarts the images that its detector flags, before the pipeline hands them out; with DDPM's and DDIM's
+            scheduler alone (:mod:`intermode.integrations.restarting`). Its detector watches; unless given it is the
+            first one, and the level unless given the noisiest timestep of its window.
 
     Raises:
         InputError: a pipeline without a scheduler, a scheduler that is not known or has no x0_hat, detectors
             that share a name or need finished images, or ``decode`` without a VAE that decodes images. In the block:
             a scheduler that the pipeline does not work with.
     """
-    return Watch(pipe_or_scheduler, detectors, decode)
+    return Watch(pipe_or_scheduler, detectors, decode, repair)
 
 
 class Watch:
     """A context manager; see :func:`watch`. Entered again, it begins with no rows."""
 
-    def __init__(self, pipe_or_scheduler: Any, detectors: Detectors, decode: Any = None) -> None:
+    def __init__(
+        self, pipe_or_scheduler: Any, detectors: Detectors, decode: Any = None, repair: Repair | None = None
+    ) -> None:
         self._pipe = pipe_or_scheduler
         self._bare = not hasattr(self._pipe, "scheduler") and hasattr(self._pipe, "step")
         if self._scheduler is None:
@@ -79,7 +87,13 @@ class Watch:
         if decode is not None:
             _check_vae(self._pipe)
         self._decode = None if decode is None else as_window(decode)
+        if repair is not None and repair.detector is not None:
+            detectors = repair.detector  # it alone is shown the restarts
         self._recorder = Recorder(detectors)
+        self._repair = repair
+        self._restarting: Restarting | None = None
+        if repair is not None:
+            _ = Restarting(self._scheduler, repair, self.detectors[0])
         self._tap: _Tap | None = None
         self._run: _Run | None = None
 
@@ -92,6 +106,11 @@ class Watch:
         return self._recorder.detectors
 
     @property
+    def repairs(self) -> bool:
+        """Whether it restarts what is flagged."""
+        return self._repair is not None
+
+    @property
     def scores(self) -> dict[str, np.ndarray]:
         """A (n,) float64 array for each detector, row i belonging to the i-th image returned in the block.
 
@@ -101,6 +120,17 @@ class Watch:
             InputError: no call has been watched to its end.
         """
         return self._recorder.scores
+
+    @property
+    def mended(self) -> Mended:
+        """What the repair did, row i belonging to the i-th image returned in the block.
+
+        Raises:
+            InputError: no repair was asked for, or no batch has been finished.
+        """
+        if self._restarting is None:
+            raise InputError("repair: was not asked for; give watch one")
+        return self._restarting.mended
 
     def keep(self, threshold: Threshold | float, by: str | None = None) -> Kept:
         """Which images to keep, in the order in which they were returned; prints how many that are.
@@ -127,6 +157,9 @@ class Watch:
         except InputError:
             self._tap = None
             raise
+        if self._repair is not None:
+            self._restarting = Restarting(scheduler, self._repair, self.detectors[0])
+            self._restarting.begin()
         return self
 
     def __exit__(
@@ -136,6 +169,8 @@ class Watch:
         exchanged = self._scheduler is not self._tap.scheduler
         self._tap.remove(self)
         self._tap = None
+        if self._restarting is not None:
+            self._restarting.end()
         if kind is None:
             if exchanged:
                 raise InputError("watch: the pipeline's scheduler was exchanged inside; exchange it before")
@@ -152,6 +187,8 @@ class Watch:
 
     def before(self, scheduler: Any) -> None:
         """Look at a scheduler that is about to step: in sigma space, has the network's input been scaled?"""
+        if self._restarting is not None:
+            self._restarting.before()
         if not handling(scheduler).scales or scheduler.step_index is not None:  # scaling finds the index
             return
         name, pipe = type(scheduler).__name__, type(self._pipe).__name__
@@ -167,9 +204,16 @@ class Watch:
         )
 
     @torch.no_grad()
-    def saw(self, scheduler: Any, call: dict[str, Any], result: Any) -> None:
-        """Take in one finished call of ``step``."""
-        sample, output = call["sample"], call["model_output"]
+    def saw(self, scheduler: Any, call: dict[str, Any], result: Any) -> Any:
+        """Take in one finished call of ``step``; its result, which a repair may change."""
+        if self._restarting is not None:
+            return self._restarting.saw(self, call, result)
+        self.take(scheduler, call, result)
+        return result
+
+    def take(self, scheduler: Any, call: dict[str, Any], result: Any) -> _Run:
+        """Show a finished call of ``step`` to the detectors; the trajectory that it belongs to."""
+        sample = call["sample"]
         if call.get("per_token_timesteps") is not None:
             raise InputError(f"scheduler: {type(scheduler).__name__} with a timestep for each token has no one x0_hat")
         run = self._run
@@ -184,13 +228,7 @@ class Watch:
         rows = len(sample) // 2 if run.doubled else len(sample)
         x_next = (result.prev_sample if hasattr(result, "prev_sample") else result[0])[:rows]
         if run.first[position]:
-            x = _exact(sample[:rows])
-            x0_hat = call.get("pred_original_sample")  # a pipeline may have worked it out itself
-            if x0_hat is None:
-                x0_hat = run.x0_hat(scheduler, x, _exact(output[:rows]))
-            x_t = run.scaled(x, position)
-            level = run.plan.level(position)
-            run.pending = Step(run.index, run.t[run.index], x_t, _exact(x0_hat[:rows]), x_t, run.steps, level)
+            run.pending = run.step(scheduler, call, rows)
         finished = position + 1 == len(run.first)
         if finished or run.first[position + 1]:
             assert run.pending is not None
@@ -200,6 +238,15 @@ class Watch:
         if finished:
             self._run = None
             self._recorder.finish()
+        return run
+
+    def last_scores(self, name: str) -> np.ndarray:
+        """(B,) of the trajectory that was finished last."""
+        return self._recorder.last(name)
+
+    def rescore(self, name: str, scores: np.ndarray) -> None:
+        """Put other scores (B,) in the place of those."""
+        self._recorder.rescore(name, scores)
 
     def _begin(self, scheduler: Any, position: int, sample: Tensor) -> _Run:
         run = _Run.of(scheduler, position)
@@ -217,11 +264,14 @@ class Watch:
         return run
 
     def _show(self, step: Step) -> None:
-        if self._decode is not None:
-            if not self._decode.holds(step):
-                return
-            step = replace(step, x0_hat=_decoded(self._pipe.vae, step.x0_hat))
-        self._recorder.update(step)
+        if (shown := self.shown(step)) is not None:
+            self._recorder.update(shown)
+
+    def shown(self, step: Step) -> Step | None:
+        """A step as detectors are shown it; None for one that is not decoded where others are."""
+        if self._decode is None:
+            return step
+        return replace(step, x0_hat=_decoded(self._pipe.vae, step.x0_hat)) if self._decode.holds(step) else None
 
 
 @dataclass
@@ -264,6 +314,16 @@ class _Run:
     @property
     def steps(self) -> int:
         return len(self.positions)
+
+    def step(self, scheduler: Any, call: dict[str, Any], rows: int) -> Step:
+        """What a finished call at the position, of so many samples, says of its step, but for what comes after it."""
+        x = _exact(call["sample"][:rows])
+        x0_hat = call.get("pred_original_sample")  # a pipeline may have worked it out itself
+        if x0_hat is None:
+            x0_hat = self.x0_hat(scheduler, x, _exact(call["model_output"][:rows]))
+        x_t, level = self.scaled(x, self.position), self.plan.level(self.position)
+        index = self.positions.index(self.position)
+        return Step(index, self.t[index], x_t, _exact(x0_hat[:rows]), x_t, self.steps, level)
 
     def scaled(self, x: Tensor, position: int) -> Tensor:
         """x_t of a sample at a call."""
@@ -325,7 +385,7 @@ class _Tap:
         result = self._step(*args, **kwargs)
         call = self._arguments.bind(*args, **kwargs).arguments
         for watching in tuple(self._watches):
-            watching.saw(scheduler, call, result)
+            result = watching.saw(scheduler, call, result)
         return result
 
     @classmethod
@@ -345,6 +405,8 @@ class _Tap:
         used = {id(detector) for other in self._watches for detector in other.detectors}
         if any(id(detector) in used for detector in watching.detectors):
             raise InputError("detectors: one is in use by another watch of this pipeline; give each its own")
+        if self._watches and any(each.repairs for each in (*self._watches, watching)):
+            raise InputError("repair: a pipeline that is repaired is watched once; give all detectors to one watch")
         if not self._watches:
             vars(self.scheduler)["step"] = MethodType(self, self.scheduler)
         self._watches.append(watching)
