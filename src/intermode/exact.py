@@ -45,7 +45,18 @@ from intermode.targets import Target
 from intermode.values import as_numbers
 from intermode.verbs import shown, strict
 
-__all__ = ["Grid", "Law", "Mass", "Outcome", "mass_on_grid", "off_support", "propagate", "start", "weigh"]
+__all__ = [
+    "Grid",
+    "Law",
+    "Mass",
+    "Outcome",
+    "inside_hull",
+    "mass_on_grid",
+    "off_support",
+    "propagate",
+    "start",
+    "weigh",
+]
 
 TAIL = 9.0
 """Standard deviations of a Gaussian beyond which nothing is left of it: 1e-19."""
@@ -427,7 +438,7 @@ def weigh(law: Law, denoiser: Denoiser, target: Target, sampler: Sampler | None 
         x = nodes[0] + spacing * places
     x_0, bad, mass = (np.concatenate(parts) for parts in zip(*settled, strict=True))
     escaped = float(law.mass.sum())
-    inside = _inside(target, x_0[bad])
+    inside = inside_hull(target, x_0[bad])
     between, beyond = (float(mass[bad][part].sum()) for part in (inside, ~inside))
     error = abs(values[-1] - values[-2]) if len(values) > 1 else 0.0
     return Mass(values[-1], error, escaped, between, beyond, Outcome(x_0, mass, escaped, grid))
@@ -453,7 +464,7 @@ def _mixed(cells: np.ndarray, x_0: np.ndarray, bad: np.ndarray, target: Target) 
     return mixed
 
 
-def _inside(target: Target, x: np.ndarray) -> np.ndarray:
+def inside_hull(target: Target, x: np.ndarray) -> np.ndarray:
     """(n,) bool, points (n, d) inside the convex hull of draws of the target."""
     draws = _draws(target)
     angle = np.linspace(0, np.pi, 360, endpoint=False)
@@ -465,11 +476,6 @@ def _inside(target: Target, x: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _levels(sampler: Sampler, schedule: Schedule) -> list[int]:
-    """The levels that a chain visits before its last step, with ``CLEAN`` where a restart begins."""
-    return [t for descent in sampler.descents(schedule) for t in (*descent, CLEAN)][:-1]
-
-
 def mass_on_grid(
     denoiser: Denoiser, target: Target, grid: Grid, sampler: Sampler | None = None, *, task: Task | None = None
 ) -> Mass:
@@ -478,7 +484,7 @@ def mass_on_grid(
     Cheaper than :func:`off_support`, and its error is that of the edge of the support alone: for following a training.
     """
     sampler = sampler or Ancestral()
-    first, *rest = _levels(sampler, denoiser.schedule)
+    first, *rest = sampler.levels(denoiser.schedule)
     law = propagate(start(denoiser.schedule, grid, first), denoiser, rest, sampler, task=task)
     assert isinstance(law, Law)
     mass = weigh(law, denoiser, target, sampler)
@@ -525,7 +531,7 @@ def off_support(
     denoiser, sampler = as_denoiser(model), sampler or Ancestral()
     grid = Grid.around(target, *(None if end is None else float(as_numbers("low, high", end)) for end in (low, high)))
     grid = replace(grid, cells=CELLS[grid.dimensions] if cells is None else cells)
-    steps = len(_levels(sampler, denoiser.schedule))
+    steps = len(sampler.levels(denoiser.schedule))
     for _ in range(3):
         with shown(progress).task("exact density", 2 * steps, 0, "steps") as task:
             coarser = replace(

@@ -50,7 +50,7 @@ class Step:
         steps: of the whole trajectory, where that is known.
         level: (a_t, s_t) of q(x_t | x_0), where that is known.
         restart: how many restarts came before. The re-noising that begins one has t = ``CLEAN`` and asks no network:
-            there x_t and x0_hat are the finished sample.
+            there x_t and x0_hat are the sample that is noised, a finished one unless the chain goes up on its way.
     """
 
     index: int
@@ -110,8 +110,12 @@ class Sampler:
         return start, *(t for t in self.timesteps(schedule) if t < start)
 
     def descents(self, schedule: Schedule) -> tuple[tuple[int, ...], ...]:
-        """The timesteps of each descent to the clean data: one, unless the sampler goes up again."""
+        """The timesteps of each way down: one, to the clean data, unless the sampler goes up again."""
         return (self.timesteps(schedule),)
+
+    def levels(self, schedule: Schedule) -> tuple[int, ...]:
+        """The levels visited one after the other before the last step, ``CLEAN`` where a restart begins."""
+        return tuple(t for descent in self.descents(schedule) for t in (*descent, CLEAN))[:-1]
 
     def evaluations(self, schedule: Schedule) -> int:
         """Network evaluations for each sample."""

@@ -27,7 +27,7 @@ from intermode.denoisers import Denoiser
 from intermode.detect import BACKWARD_NFE, AtTimesteps, StepWindow, as_scores
 from intermode.errors import InputError
 
-__all__ = ["Curvature"]
+__all__ = ["Curvature", "gradient_of_norm", "unit"]
 
 
 class Curvature(AtTimesteps):
@@ -67,18 +67,22 @@ class Curvature(AtTimesteps):
             a, s = denoiser.schedule.level(t)
 
             x_t = a * x
-            here = _gradient(denoiser, x_t, t, condition)
-            length = here.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-            step = self.radius * s * here / length.reshape(-1, *[1] * (x.ndim - 1))
-            bend = _gradient(denoiser, x_t + step, t, condition) - here
+            here = gradient_of_norm(denoiser, x_t, t, condition)
+            bend = gradient_of_norm(denoiser, x_t + self.radius * s * unit(here), t, condition) - here
             total += s * bend.to(torch.float64).flatten(1).norm(dim=1)
         return as_scores(total / self.count, x)
 
 
-def _gradient(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Tensor:
+def gradient_of_norm(denoiser: Denoiser, x_t: Tensor, t: int, condition: dict[str, Any]) -> Tensor:
     """(B, ...) the gradient of the predicted noise's norm at (x_t, t)."""
     with torch.enable_grad():
         z = x_t.detach().requires_grad_()
         # samples do not see each other: the gradient of the sum holds each one's own
         total = denoiser.eps(z, t, **condition).flatten(1).norm(dim=1).sum()
         return torch.autograd.grad(total, z)[0]
+
+
+def unit(direction: Tensor) -> Tensor:
+    """(B, ...) directions of length 1; none stays none."""
+    length = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(direction.dtype).tiny)
+    return direction / length.reshape(-1, *[1] * (direction.ndim - 1))
