@@ -29,6 +29,7 @@ from intermode.explorer.pictures import Neighbours
 from intermode.explorer.subject import open_subject
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.filtering import filter
+from intermode.jobs import read_done
 from intermode.progress import Silent
 from intermode.thresholds import Threshold
 
@@ -443,15 +444,19 @@ def test_the_command_of_a_run_filters_its_pool(run, here, capsys):
     assert torch.equal(kept["samples"], x[score <= unpack(whole["value"])[400]])
 
 
+def done_in(folder):
+    return [done for place in sorted((folder / "jobs").iterdir()) if (done := read_done(place)) is not None]
+
+
 def test_a_run_of_several_pools_has_a_page_for_each_that_is_labelled(run, refused):
     folder, x, score, bad = run
-    assert [page.name for page in explore_run(folder, folder / "jobs")] == ["explorer.html"]
+    assert [page.name for page in explore_run(folder, done_in(folder))] == ["explorer.html"]
     (folder / "explorer.html").unlink()
     finished(folder, "other-pool-1a", {"samples": x + 1, "score.hal": score})
-    assert [page.name for page in explore_run(folder, folder / "jobs")] == ["explorer.html"]
+    assert [page.name for page in explore_run(folder, done_in(folder))] == ["explorer.html"]
     (folder / "explorer.html").unlink()
     finished(folder, "labels-1b", {"hallucinated": ~bad}, pool="other-pool-1a")
-    pages = explore_run(folder, folder / "jobs")
+    pages = explore_run(folder, done_in(folder))
     assert [page.name for page in pages] == ["explorer-other-pool.html", "explorer-pool.html"]
     assert found_in(pages[0])["title"] == "run: other-pool"
     np.testing.assert_array_equal(unpack(found_in(pages[0])["hallucinated"]), (~bad).numpy())

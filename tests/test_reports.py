@@ -148,3 +148,9 @@ def test_intervals():
     assert interval({"measured": None, "low": None, "high": None}) == "–"
     assert interval({"measured": 0.5, "low": None, "high": 0.7}) == "0.5 (no interval)"
     assert interval({"measured": 0.5, "low": 0.25, "high": 0.75}) == "0.5 [0.25, 0.75]"
+
+
+def test_the_page_leads_to_the_samples_where_the_run_keeps_them(finished):
+    assert "explorer" not in write_report(finished).read_text(encoding="utf-8")
+    (finished / "explorer.html").write_text("")
+    assert '<a href="explorer.html">' in write_report(finished).read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
-"""A run folder as one self-contained page: ``report.html`` opens from disk and needs no network.
+"""A run folder as one self-contained page: ``report.html`` opens from disk and needs no network. Where the run keeps
+its samples, the page to look through them (:mod:`intermode.explorer`) lies beside it.
 
 All that is shown stands in ``metrics.json``: a run from elsewhere, or of a study or setting that is gone, opens too.
 """
@@ -104,7 +105,10 @@ def write_report(folder: Path) -> Path:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
     environment.filters |= {"interval": interval}
     page = environment.get_template("report_template.html").render(
-        m=metrics, images=images, leaderboard=leaderboard(metrics["rows"])
+        m=metrics,
+        images=images,
+        leaderboard=leaderboard(metrics["rows"]),
+        explorers=sorted(page.name for page in folder.glob("explorer*.html")),
     )
     path = folder / "report.html"
     write_text(path, page)

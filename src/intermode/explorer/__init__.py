@@ -8,17 +8,22 @@ table of thresholds (:mod:`intermode.explorer.cuts`). uPlot (MIT licence) draws 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from intermode.errors import InputError
 from intermode.explorer.page import page_of, write_page
-from intermode.explorer.subject import is_run, open_subject, pools_of
+from intermode.explorer.subject import is_pool, is_run, open_subject
 from intermode.filtering import check_outside
+from intermode.jobs import Done
 from intermode.progress import Progress, Silent
 from intermode.values import as_whole
 from intermode.verbs import shown, strict
 
 __all__ = ["explore", "explore_run"]
+
+SHOWN = 10_000
+"""Samples of a pool on the page beside a report: images of any size fit."""
 
 
 @strict
@@ -78,18 +83,18 @@ def explore(
     return page
 
 
-def explore_run(run: Path, jobs: Path) -> list[Path]:
+def explore_run(run: Path, jobs: Iterable[Done]) -> list[Path]:
     """Write the page of each labelled pool of a run beside its report: ``explorer.html``, or one with the pool's name.
 
     Args:
         run: the run folder.
-        jobs: folder of its jobs.
+        jobs: its finished jobs.
     """
-    pools = {one.folder: open_subject(one.folder) for one in pools_of(jobs)}
+    pools = {one.folder: open_subject(one.folder) for one in jobs if is_pool(one)}
     labelled = {folder: found for folder, found in pools.items() if found.hallucinated is not None}
     pages = []
     for folder, found in labelled.items():
         name = folder.name.rpartition("-")[0]  # without the digest
         page = run / ("explorer.html" if len(labelled) == 1 else f"explorer-{name}.html")
-        pages.append(write_page(page, page_of(found, f"{run.name}: {name}", progress=Silent())))
+        pages.append(write_page(page, page_of(found, f"{run.name}: {name}", show=SHOWN, progress=Silent())))
     return pages

@@ -20,7 +20,7 @@ from intermode.filtering import groups_of, hallucinated_of, scores_for, scores_f
 from intermode.jobs import Done, read_done
 from intermode.scores import scores_beside
 
-__all__ = ["Subject", "Trajectories", "is_run", "open_subject", "pools_of"]
+__all__ = ["Subject", "Trajectories", "is_pool", "is_run", "open_subject"]
 
 CLASSES = ("condition.class_labels", "label")
 """Columns that are taken for classes unless others are named: of samples drawn by class, and of image folders."""
@@ -80,9 +80,9 @@ def is_run(path: Path) -> bool:
     return (path / "jobs").is_dir()
 
 
-def pools_of(jobs: Path) -> list[Done]:
-    """The finished pools of a folder of jobs."""
-    return [done for done in _finished(jobs) if _holds(done, "samples")]
+def is_pool(done: Done) -> bool:
+    """Whether a finished job keeps samples."""
+    return _holds(done, "samples")
 
 
 def open_subject(
@@ -130,7 +130,7 @@ def open_subject(
 
 
 def _only_pool(run: Path) -> Path:
-    pools = pools_of(run / "jobs")
+    pools = [done for done in _finished(run / "jobs") if is_pool(done)]
     if len(pools) == 1:
         return pools[0].folder
     if not pools:

@@ -27,6 +27,7 @@ from intermode.study.hal import (
     detection_values,
     draw_hal,
     draw_trajectories,
+    follow_job,
     loss_picture,
     windows_picture,
 )
@@ -35,6 +36,7 @@ from intermode.study.steps import (
     grid_range,
     histogram_edges,
     histogram_of,
+    label_job,
     labelled,
     mass_job,
     mass_of,
@@ -80,10 +82,13 @@ class Config(Judged):
 
 
 def jobs(config: Config) -> dict[str, Job]:
-    model = model_job("model", config.model)
+    model, target = model_job("model", config.model), config.model.target
+    pool = pool_job("pool", model, config.pool, config.seed, config.detectors(WINDOWS), config.view)
     return {
         "model": model,
-        "pool": pool_job("pool", model, config.pool, config.seed, config.detectors(WINDOWS), config.view),
+        "pool": pool,
+        "labels": label_job("labels", pool, target),
+        "followed": follow_job("followed", model, pool, config.pool, config.seed, target, config.view),
         "mass": mass_job("mass", config.pool.sampler, model),
         "true": mass_job("mass-of-the-true-score", config.pool.sampler, config.model),
     }
@@ -240,8 +245,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
 
 
 def trajectories(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    bad = labelled(found["pool"], config.model.target).hallucinated
-    if not draw_trajectories(path, config, found["model"], found["pool"], bad, config.target.means):
+    if not draw_trajectories(path, found["followed"], config.window, config.target.means):
         return None
     return (
         "Predicted x0 along the last timesteps: hallucinated samples in red, in-support ones in blue. Compare Fig. 5a."

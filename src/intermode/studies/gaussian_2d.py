@@ -29,8 +29,16 @@ from intermode.jobs import Job, Running
 from intermode.sampling import Samples
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least
 from intermode.study.configs import Lattice, LatticeModel, Pool, Training, check_least
-from intermode.study.hal import Judged, compare, detection_values, draw_hal, draw_trajectories, windows_picture
-from intermode.study.steps import Tabulated, labelled, mass_job, mass_of, pool_job, pool_of, train_model
+from intermode.study.hal import (
+    Judged,
+    compare,
+    detection_values,
+    draw_hal,
+    draw_trajectories,
+    follow_job,
+    windows_picture,
+)
+from intermode.study.steps import Tabulated, label_job, labelled, mass_job, mass_of, pool_job, pool_of, train_model
 from intermode.targets.gaussian import GaussianMixture
 from intermode.targets.lattice import LATTICES, near_neighbours, neighbours
 
@@ -110,7 +118,12 @@ def jobs(config: Config) -> dict[str, Job]:
             name = f"{kind}-{k}"
             trained = found[f"{name}-model"] = Job(f"{name}-model", train_watched, model)
             found[f"{name}-mass"] = mass_job(f"{name}-mass", config.pool.sampler, trained)
-            found[f"{name}-pool"] = pool_job(f"{name}-pool", trained, config.pool, model.seed, watching, config.view)
+            pool = pool_job(f"{name}-pool", trained, config.pool, model.seed, watching, config.view)
+            found[f"{name}-pool"] = pool
+            if k == 0:  # the one that is shown
+                how = config.pool, model.seed, model.target, config.view
+                found[f"{name}-labels"] = label_job(f"{name}-labels", pool, model.target)
+                found[f"{name}-followed"] = follow_job(f"{name}-followed", trained, pool, *how)
     return found
 
 
@@ -257,8 +270,7 @@ def scatter(kind: str, config: Config, found: Found, measured: Measured, path: P
 
 
 def trajectories(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    model, pool = (found[f"{kind}-0-{what}"] for what in ("model", "pool"))
-    if not draw_trajectories(path, config, model, pool, drawn(kind, config, found)[1], config.target(kind).means):
+    if not draw_trajectories(path, found[f"{kind}-0-followed"], config.window, config.target(kind).means):
         return None
     return f"{kind}: first coordinate of the predicted x0 at the end, hallucinated samples in red. Compare Fig. 5b."
 

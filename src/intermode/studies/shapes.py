@@ -31,7 +31,7 @@ from intermode.sampling import predictions
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import Pool, ShapesModel
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
-from intermode.study.steps import labelled, model_job, pool_job, pool_of, sampled
+from intermode.study.steps import label_job, labelled, model_job, pool_job, pool_of, sampled
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 
@@ -111,7 +111,8 @@ def jobs(config: Config) -> dict[str, Job]:
     control = config.pool.of(config.ideal)
     ideal = pool_job("ideal", config.model, control, config.seed, config.detectors(()))
     strip = Job("ideal-strip", follow_ideal, {**drawn, "pool": control, "noise": config.model.noise}, {"pool": ideal})
-    return {"model": model, "pool": pool, "film-strips": strips, "ideal": ideal, "ideal-strip": strip}
+    labels = label_job("labels", pool, config.model.target)
+    return {"model": model, "pool": pool, "labels": labels, "film-strips": strips, "ideal": ideal, "ideal-strip": strip}
 
 
 def labels_of(config: Config, found: Found, pool: str = "pool") -> ShapeLabels:

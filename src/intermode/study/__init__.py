@@ -345,8 +345,10 @@ def reproduce(
         **_analysed(chosen, config, claims, Found(named, store, failed), place / "figures"),
     }
     metrics = _keep(place / "metrics.json", json.loads(json.dumps(_finite(metrics), default=str)))
+    from intermode.explorer import explore_run
     from intermode.reports import write_report
 
+    explore_run(place, [done for job in wanted if (done := store.done(job)) is not None])
     write_report(place)
     return metrics
 

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from intermode import plots
 from intermode.detect.hal import Hal
 from intermode.evaluation import Detection, Estimate, detection
-from intermode.jobs import Done
+from intermode.jobs import Done, Job, Running
 from intermode.sampling import predictions
 from intermode.study import Found, Measured, Picture
-from intermode.study.configs import Pool
-from intermode.study.steps import pool_of, sampled
+from intermode.study.configs import Lattice, Mixture, Pool
+from intermode.study.steps import View, labelled, pool_of, sampled
 from intermode.thresholds import Threshold
 
 __all__ = [
@@ -32,10 +33,13 @@ __all__ = [
     "draw_hal",
     "draw_trajectories",
     "first",
+    "follow_job",
     "loss_picture",
     "windows_picture",
 ]
 
+LAST = 60
+"""Timesteps under it are followed."""
 Ends = tuple[int, int]
 """The first and the last timestep of a window, both included."""
 
@@ -160,19 +164,44 @@ def draw_hal(path: Path, scores: np.ndarray, bad: np.ndarray, window: Ends, remo
     plots.score_histogram(path, scores, bad, cuts, "Hal, t = {}..{}".format(*window))
 
 
-def draw_trajectories(path: Path, config: Any, model: Done, pool: Done, bad: np.ndarray, means: np.ndarray) -> bool:
-    """First coordinate of x0_hat at the last timesteps, ten samples of each kind; False if there are none of one."""
-    samples = pool_of(pool)
+def follow_job(
+    name: str, model: Job, pool: Job, drawn: Pool, seed: int, target: Mixture | Lattice, view: View | None
+) -> Job:
+    """Record x0_hat of some samples of a pool.
+
+    Args:
+        name: of the job.
+        model, pool: the pool's jobs.
+        drawn, seed, view: how the pool was drawn.
+        target: labels its samples.
+    """
+    what = {"pool": drawn, "seed": seed, "target": target, "view": view}
+    return Job(name, follow, what, {"model": model, "pool": pool})
+
+
+def follow(running: Running) -> dict[str, Any]:
+    """x0_hat at the last timesteps, of ten hallucinated and then of ten other samples; none where one kind lacks."""
+    config, pool = running.config, running.inputs["pool"]
+    samples, bad = pool_of(pool), labelled(pool, config["target"]).hallucinated
     # the first ones: few chunks have to be drawn again
     rows, others = first(bad & ~samples.diverged, 10), first(~bad, 10)
     if not rows or not others:
+        return {"rows": [], "hallucinated": 0}
+    denoiser = sampled(running.inputs["model"], running.device, config["view"])
+    plan = config["pool"].plan(tuple(samples.x.shape[1:]), config["seed"], running.device)
+    timesteps, x0_hat = predictions(denoiser, config["pool"].sampler, plan, [*rows, *others], LAST)
+    running.save({"timesteps": torch.from_numpy(timesteps), "x0_hat": torch.from_numpy(x0_hat)})
+    return {"rows": [*rows, *others], "hallucinated": len(rows)}
+
+
+def draw_trajectories(path: Path, followed: Done, window: Ends, means: np.ndarray) -> bool:
+    """First coordinate of x0_hat that a job has followed; False if there is none."""
+    if not followed.facts["rows"]:
         return False
-    table, plan = sampled(model, view=config.view), config.pool.plan(tuple(samples.x.shape[1:]), config.seed)
-    timesteps, x0_hat = predictions(
-        table, config.pool.sampler, plan, [*rows, *others], min(60, config.model.noise.timesteps)
-    )
-    of_bad, of_others = x0_hat[:, : len(rows), 0], x0_hat[:, len(rows) :, 0]
-    plots.trajectories(path, timesteps, of_bad, of_others, config.window, np.unique(means[:, 0].round(9)).tolist())
+    tensors, count = followed.tensors(), followed.facts["hallucinated"]
+    timesteps, x0_hat = tensors["timesteps"].numpy(), tensors["x0_hat"].numpy()
+    of_bad, of_others = x0_hat[:, :count, 0], x0_hat[:, count:, 0]
+    plots.trajectories(path, timesteps, of_bad, of_others, window, np.unique(means[:, 0].round(9)).tolist())
     return True
 
 

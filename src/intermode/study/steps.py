@@ -44,6 +44,7 @@ __all__ = [
     "grid_range",
     "histogram_edges",
     "histogram_of",
+    "label_job",
     "labelled",
     "mass_job",
     "mass_of",
@@ -315,6 +316,25 @@ def labelled(done: Done, target: Mixture | Lattice | Images) -> Any:
 @lru_cache(maxsize=2)
 def _labels(folder: Path, seconds: float, target: Mixture | Lattice | Images) -> Any:
     return target.target.label(_pool(folder, 0, seconds).x)
+
+
+def label_job(name: str, pool: Job, target: Mixture | Lattice | Images) -> Job:
+    """Keep what a target says of a pool's samples, for the page on which they are looked through.
+
+    Args:
+        name: of the job.
+        pool: a pool job.
+        target: labels its samples.
+    """
+    return Job(name, label_pool, {"target": target}, {"pool": pool})
+
+
+def label_pool(running: Running) -> dict[str, Any]:
+    """Which samples are hallucinated, and the rule that said so as an index of ``rules``."""
+    labels = labelled(running.inputs["pool"], running.config["target"])
+    rules, which = np.unique(labels.rule, return_inverse=True)
+    running.save({"hallucinated": torch.from_numpy(labels.hallucinated), "rule": torch.from_numpy(which)})
+    return {"rules": rules.tolist()}
 
 
 def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: float | None = None) -> Job:
