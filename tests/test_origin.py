@@ -85,14 +85,19 @@ def test_the_masses_and_ratios_are_those_of_the_jobs(run):
     assert values["training_slope"] == pytest.approx(exponents.mean())
     assert measures["training_slope"]["low"] < exponents.min()
     assert measures["training_slope"]["n"] == 2
+    assert values["training_slope_late"] == pytest.approx(exponents.mean())  # of the last two lengths, here all
+    longer = np.log(exact / [found[f"exact_steps-20_seed-{seed}_mass"].facts["value"] for seed in (0, 1)]) / np.log(2)
+    assert values["training_slope_exact"] == pytest.approx(longer.mean())
     tied = [found[f"sampled_tied-blocks_seed-{seed}_mass"].facts["value"] for seed in (0, 1)]
     assert values["sampled_tied_blocks_ratio"] == pytest.approx(np.sqrt(np.prod(np.array(tied) / sampled)))
 
 
 def test_stable_targets_are_compared_with_what_drawn_noise_reaches_in_their_time(run):
     metrics, found, _ = run
-    seconds = [[found[f"{cause}_seed-{s}"].facts["train_s"] for s in (0, 1)] for cause in ("stable", "sampled")]
-    cost = np.sqrt(np.prod(np.divide(*seconds)))
+    seconds = found["cost"].facts
+    assert len(seconds["stable"]) == len(seconds["sampled"]) > 2
+    assert min(*seconds["stable"], *seconds["sampled"]) > 0
+    cost = np.exp(np.mean(np.log(seconds["stable"]) - np.log(seconds["sampled"])))
     assert metrics["values"]["stable_cost"] == pytest.approx(cost)
     ends = [
         np.array([found[f"{name}_seed-{s}_mass"].facts["value"] for s in (0, 1)])

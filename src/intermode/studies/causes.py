@@ -7,16 +7,22 @@ every batch (*fresh*); the posterior mean :math:`\mathbb E[\varepsilon \mid x_t]
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from intermode.denoisers import Denoiser, MixtureDenoiser
+from intermode.jobs import Job, Running
+from intermode.networks import build
 from intermode.study.configs import MLP, LineModel
 from intermode.targets import Target
-from intermode.training import TrainConfig
+from intermode.training import TrainConfig, fit
 
-__all__ = ["Cause", "Network", "Variant", "learning"]
+__all__ = ["Cause", "Network", "Variant", "cost_job", "learning"]
+
+REPEATS, STEPS = 6, 15
+"""Of each training that is timed, and the optimiser steps of one."""
 
 Cause = Literal["sampled", "exact", "stable", "fresh"]
 
@@ -108,3 +114,24 @@ class Variant:
         for k in range(self.seeds):
             seed = self.model.seed + k
             yield f"{self.name}_seed-{seed}", replace(self.model, seed=seed)
+
+
+def cost_job(name: str, models: Mapping[str, LineModel]) -> Job:
+    """Seconds of a few optimiser steps of each model, taken in turn; on a CPU of processor time, which does not depend
+    on what else the machine does."""
+    return Job(name, time_training, {"models": dict(models)})
+
+
+def time_training(running: Running) -> dict[str, list[float]]:
+    """Seconds of each model, repeat by repeat, after one that warms up."""
+    clock = time.process_time if running.device == "cpu" else time.perf_counter
+    found: dict[str, list[float]] = {name: [] for name in running.config["models"]}
+    for repeat in range(REPEATS + 1):
+        for name, model in running.config["models"].items():
+            network = build(model.network.description(model.shape), model.seed)
+            data, config = model.data()[0], replace(model.training(), steps=STEPS)
+            begin = clock()
+            fit(network, model.noise.schedule, data, config, device=running.device)
+            if repeat:
+                found[name].append(clock() - begin)
+    return found

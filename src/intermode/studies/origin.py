@@ -31,9 +31,9 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds
 from intermode.jobs import Job
 from intermode.samplers import Ancestral
-from intermode.studies.causes import Cause, Network, Variant, learning
+from intermode.studies.causes import Cause, Network, Variant, cost_job, learning
 from intermode.studies.learned_step import PREDICTORS, bootstrapped, learned_step, spearman
-from intermode.studies.switching import BETWEEN, switch_job
+from intermode.studies.switching import BETWEEN, VALUE, switch_job
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import LatticeModel, LineModel, Training, check_least
 from intermode.study.steps import denoiser_of, mass_job, model_job
@@ -61,12 +61,12 @@ class Config:
         lattice_switches: k, in 2-D.
     """
 
-    model: LineModel = LineModel(train=Training(steps=300, batch=5000))
+    model: LineModel = LineModel(train=Training(steps=1500))
     reference: int = 1000
     seeds: int = 3
-    steps: tuple[int, ...] = (100,)
+    steps: tuple[int, ...] = (500,)
     widths: tuple[int, ...] = (32,)
-    blocks: tuple[int, ...] = (1,)
+    blocks: tuple[int, ...] = ()
     other_seeds: int = 3
     switches: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 25, 30)
     lattice: LatticeModel = LatticeModel(shipped="grid")
@@ -115,6 +115,7 @@ def jobs(config: Config) -> dict[str, Job]:
             found[mass] = mass_job(mass, Ancestral(), found[name])
             if variant.name == "sampled":
                 found[f"{name}_switched"] = switch_job(f"{name}_switched", Ancestral(), found[name], config.switches)
+    found["cost"] = cost_job("cost", {cause: variants(config)[cause].model for cause in ("sampled", "stable")})
     found["lattice"] = model_job("lattice", config.lattice)
     found["lattice_switched"] = switch_job("lattice_switched", Ancestral(), found["lattice"], config.lattice_switches)
     return found
@@ -125,7 +126,7 @@ def masses(found: Found, variant: Variant, part: str = "value") -> list[float]:
     return [found[name].facts[part] for name in variant.masses()]
 
 
-def mean_of(values: Sequence[float]) -> Estimate:
+def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean over seeds with Student's 95 % interval."""
     mean, n = float(np.mean(values)), len(values)
     if n == 1:
@@ -136,87 +137,75 @@ def mean_of(values: Sequence[float]) -> Estimate:
 
 def when(config: Config, found: Found) -> Measured:
     """What the steps up to k make by themselves, and what the true score leaves there."""
-    names = [f"{name}_switched" for name, _ in variants(config)["sampled"].models()]
-    facts = [found[name].facts for name in names]
-    rows = []
-    for k in sorted(config.switches):
-        row: dict[str, Any] = {"k": k}
-        for kind in ("made", "mended"):
-            row[kind] = over_seeds([fact[kind][str(k)][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]).triple
-        rows.append(row)
-    last, flat = str(LAST), found["lattice_switched"].facts
-    made = [fact["made"][last][0] / fact["learned"][0] for fact in facts]
-    between = [fact["made"][last][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]
-    left = [fact["mended"][last][BETWEEN] / fact["learned"][BETWEEN] for fact in facts]
-    values: dict[str, Any] = {
-        "made_in_last_10_1d": mean_of(made),
-        "made_in_last_10_1d_between": mean_of(between),
-        "left_by_true_last_10_1d_between": over_seeds(left),
-        "made_in_last_10_2d": flat["made"][last][0] / flat["learned"][0],
-        "made_in_last_10_2d_between": flat["made"][last][BETWEEN] / flat["learned"][BETWEEN],
-        "left_by_true_last_10_2d_between": flat["mended"][last][BETWEEN] / flat["learned"][BETWEEN],
-    }
-    kinds = ("made", "mended")
-    plane = [
-        {"k": k, **{kind: flat[kind][str(k)][BETWEEN] / flat["learned"][BETWEEN] for kind in kinds}}
-        for k in sorted(config.lattice_switches)
+    facts = [found[f"{name}_switched"].facts for name, _ in variants(config)["sampled"].models()]
+    flat = found["lattice_switched"].facts
+
+    def share(fact: Mapping[str, Any], kind: str, k: int, part: int = BETWEEN) -> float:
+        return float(fact[kind][str(k)][part] / fact["learned"][part])
+
+    line = [
+        {"k": k, **{kind: over_seeds([share(fact, kind, k) for fact in facts]).triple for kind in ("made", "mended")}}
+        for k in sorted(config.switches)
     ]
-    return Measured(values, {"when": rows, "when_2d": plane})
+    plane = [
+        {"k": k, **{kind: share(flat, kind, k) for kind in ("made", "mended")}} for k in sorted(config.lattice_switches)
+    ]
+    values: dict[str, Estimate | float | int | None] = {
+        "made_in_last_10_1d": mean_of([share(fact, "made", LAST, VALUE) for fact in facts]),
+        "made_in_last_10_1d_between": mean_of([share(fact, "made", LAST) for fact in facts]),
+        "left_by_true_last_10_1d_between": over_seeds([share(fact, "mended", LAST) for fact in facts]),
+        "made_in_last_10_2d": share(flat, "made", LAST, VALUE),
+        "made_in_last_10_2d_between": share(flat, "made", LAST),
+        "left_by_true_last_10_2d_between": share(flat, "mended", LAST),
+    }
+    return Measured(values, {"when": line, "when_2d": plane})
 
 
 def why(config: Config, found: Found) -> Measured:
     """The mass by target, and the ratios of the others to drawn noise, seed by seed."""
-    known = variants(config)
-    values: dict[str, Estimate | float | int | None] = {}
-    series = []
-    for cause in get_args(Cause):
-        for part in ("value", "between", "beyond"):
-            name = f"mass_{cause}_target" + (f"_{part}" if part != "value" else "")
-            here, there = masses(found, known[cause], part), masses(found, known["sampled"], part)
-            positive = min(*here, *there) > 0
-            values[name] = over_seeds(here) if positive else float(np.mean(here))
-            if cause != "sampled":
-                values[f"{cause}_ratio" + name.removeprefix(f"mass_{cause}_target")] = (
-                    ratio_over_seeds(here, there, paired=True) if positive else None
-                )
-        by_part = {part: masses(found, known[cause], part) for part in ("value", "between", "beyond")}
-        series.append({"target": cause, "mass": over_seeds(by_part["value"]).triple, **by_part})
-    sampled, exact, stable = (np.array(masses(found, known[cause])) for cause in ("sampled", "exact", "stable"))
-    values["stable_share_of_gain"] = mean_of(list((sampled - stable) / (sampled - exact)))
-    return Measured(values, {"why": series})
+    measured = Measured(series={"why": []})
+    by_part = {
+        cause: {part: masses(found, variants(config)[cause], part) for part in ("value", "between", "beyond")}
+        for cause in get_args(Cause)
+    }
+    for cause, parts in by_part.items():
+        measured.series["why"].append({"target": cause, "mass": over_seeds(parts["value"]).triple, **parts})
+        for part, here in parts.items():
+            end, there = "" if part == "value" else f"_{part}", by_part["sampled"][part]
+            if min(*here, *there) > 0:
+                measured.values[f"mass_{cause}_target{end}"] = over_seeds(here)
+                if cause != "sampled":
+                    measured.values[f"{cause}_ratio{end}"] = ratio_over_seeds(here, there, paired=True)
+    sampled, exact, stable = (np.array(by_part[cause]["value"]) for cause in ("sampled", "exact", "stable"))
+    measured.values["stable_share_of_gain"] = mean_of((sampled - stable) / (sampled - exact))
+    return measured
 
 
 def growth(config: Config, found: Found) -> Measured:
-    """The mass as training grows, the exponent of its power law, and what stable targets are worth for their time."""
+    """The mass as training grows, the exponents of its power law, and what stable targets are worth for their time."""
     known, batch = variants(config), config.model.train.batch
-    rows, exponents, by_length = [], {}, {}
+    measured = Measured(series={"growth": []})
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for cause in ("sampled", "exact"):
-        lengths = {known[cause].model.train.steps: known[cause]}
-        lengths |= {v.model.train.steps: v for name, v in known.items() if name.startswith(f"{cause}_steps-")}
-        lengths = dict(sorted(lengths.items()))
-        by_seed = np.array([masses(found, variant)[: config.other_seeds] for variant in lengths.values()])
-        by_length[cause] = lengths, by_seed
-        for (steps, _), values in zip(lengths.items(), by_seed, strict=True):
-            row = {"target": cause, "samples": steps * batch, "mass": over_seeds(values).triple}
-            rows.append({**row, "by_seed": values.tolist()})
+        lengths = [known[cause], *(v for name, v in known.items() if name.startswith(f"{cause}_steps-"))]
+        lengths.sort(key=lambda variant: variant.model.train.steps)
+        samples = [variant.model.train.steps * batch for variant in lengths]
+        by_seed = np.array([masses(found, variant)[: config.other_seeds] for variant in lengths])
+        for n, values in zip(samples, by_seed, strict=True):
+            row = {"target": cause, "samples": n, "mass": over_seeds(values).triple, "by_seed": values.tolist()}
+            measured.series["growth"].append(row)
+        curves[cause] = at, logs = np.log(samples), np.log(by_seed)
         if len(lengths) > 1:
-            logs = np.log([steps * batch for steps in lengths])
-            exponents[cause] = mean_of([float(np.polyfit(logs, column, 1)[0]) for column in np.log(by_seed).T])
-    measured = Measured({}, {"growth": rows})
-    measured.values["training_slope"] = exponents.get("sampled")
-    measured.values["training_slope_exact"] = exponents.get("exact")
-    seconds = [
-        [found[name].facts["train_s"] for name, _ in known[cause].models()][: config.other_seeds]
-        for cause in ("stable", "sampled")
-    ]
-    cost = ratio_over_seeds(*seconds, paired=True)
-    measured.values["stable_cost"] = cost
-    lengths, by_seed = by_length["sampled"]
-    if len(lengths) > 1:
-        # what drawn noise reaches in the time of the stable targets, between the two lengths beside it
-        at = np.log([steps * batch for steps in lengths])
+            end = "" if cause == "sampled" else f"_{cause}"
+            measured.values[f"training_slope{end}"] = mean_of(np.polyfit(at, logs, 1)[0])
+            measured.values[f"training_slope{end}_late"] = mean_of((logs[-1] - logs[-2]) / (at[-1] - at[-2]))
+    seconds = found["cost"].facts
+    cost = ratio_over_seeds(seconds["stable"], seconds["sampled"], paired=True)
+    measured.values["stable_cost"] = replace(cost, method="Student, of logarithms over repeats")
+    at, logs = curves["sampled"]
+    if len(at) > 1:  # what drawn noise reaches in the time of the stable targets
         asked = np.log(config.model.train.steps * batch * cost.value)
-        reached = [float(np.exp(_along(asked, at, column))) for column in np.log(by_seed).T]
+        reached = [float(np.exp(_along(asked, at, column))) for column in logs.T]
         stable = masses(found, known["stable"])[: config.other_seeds]
         measured.values["stable_ratio_in_equal_time"] = ratio_over_seeds(stable, reached, paired=True)
     return measured
@@ -418,19 +407,19 @@ def prediction(config: Config, found: Found, measured: Measured, path: Path) -> 
 TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
         "model.size": 2000, "model.noise.timesteps": 60, "model.train.steps": 60, "model.train.batch": 200,
-        "reference": 100, "seeds": 2, "other_seeds": 2, "steps": (30,), "blocks": (), "switches": (2, 9, 20),
+        "reference": 100, "seeds": 2, "other_seeds": 2, "steps": (30,), "switches": (2, 9, 20),
         "lattice.shipped": None, "lattice.target.side": 2, "lattice.noise.timesteps": 30, "lattice.size": 2000,
         "lattice.train.steps": 60, "lattice.train.batch": 200, "lattice_switches": (9, 19),
     },
     "quick": {},
     "long": {
-        "model.train.steps": 1500, "seeds": 5, "steps": (200, 600, 3000, 6000), "widths": (32, 64, 256),
-        "blocks": (1, 6), "switches": (*range(16), 18, 20, 25, 30), "lattice_switches": (4, 9, 14, 19, 29),
+        "model.train.batch": 5000, "seeds": 5, "steps": (200, 600, 3000, 6000), "widths": (32, 64, 256),
+        "blocks": (1, 2, 6), "switches": (*range(16), 18, 20, 25, 30), "lattice_switches": (4, 9, 14, 19, 29),
     },
     "paper": {
-        "model.train.steps": 6000, "seeds": 5, "other_seeds": 5, "steps": (200, 600, 1500, 3000, 20_000),
-        "widths": (32, 64, 256), "blocks": (1, 6), "switches": tuple(range(31)),
-        "lattice_switches": (4, 9, 14, 19, 29),
+        "model.train.steps": 6000, "model.train.batch": 5000, "seeds": 5, "other_seeds": 5,
+        "steps": (200, 600, 1500, 3000, 20_000), "widths": (32, 64, 256), "blocks": (1, 2, 6),
+        "switches": tuple(range(31)), "lattice_switches": (4, 9, 14, 19, 29),
     },
 }
 # fmt: on
@@ -442,7 +431,7 @@ STUDY = Study(
     summary="Where between the modes mass comes from: which steps make it, and which cause",
     config=Config,
     tiers=TIERS,
-    times={"smoke": "30 s", "quick": "15 min", "long": "~3 h", "paper": "hours, GPU"},
+    times={"smoke": "30 s", "quick": "20 min", "long": "~3 h", "paper": "hours, GPU"},
     jobs=jobs,
     measures=(when, why, growth, networks, law),
     claims=claims,

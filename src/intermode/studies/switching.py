@@ -16,10 +16,10 @@ from intermode.jobs import Job, Running
 from intermode.samplers import Sampler
 from intermode.study.steps import denoiser_of
 
-__all__ = ["BETWEEN", "switch_job"]
+__all__ = ["BETWEEN", "VALUE", "switch_job"]
 
-BETWEEN = 2
-"""Place of the part between the modes in what a job finds."""
+VALUE, BETWEEN = 0, 2
+"""Places of a mass, and of its part between the modes, in what a job finds."""
 NEGLIGIBLE = {1: 1e-15, 2: 1e-11}
 """Mass that a step may drop."""
 
