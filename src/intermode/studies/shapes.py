@@ -35,7 +35,7 @@ from intermode.study.steps import label_job, labelled, model_job, pool_job, pool
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 
-__all__ = ["STUDY", "Config", "boxes_of"]
+__all__ = ["STUDY", "WORDS", "Config", "boxes_of", "made_of"]
 
 PAPER_REMOVED = 0.95
 """Share of the hallucinations that the paper removes when it keeps 95 % of the in-support samples (section 5.2)."""
