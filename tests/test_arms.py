@@ -16,6 +16,7 @@ from intermode.errors import InputError
 from intermode.jobs import Done, Job, Running, Store, run_jobs
 from intermode.progress import Silent
 from intermode.recursion import select
+from intermode.repairs import repair
 from intermode.sampling import Samples, score, scores_of
 from intermode.studies.recursion_mnist import DigitsModel, Source
 from intermode.study.arms import Arms, Recursion, key, recursion_jobs, select_data
@@ -176,7 +177,7 @@ def test_a_shipped_model_is_where_every_training_begins() -> None:
         ({"fresh": 1.5}, "fresh: 1.5 is outside 0..1"),
         ({"names": ()}, "arms: none; name at least one, each once"),
         ({"names": ("hal", "hal")}, "arms: hal hal; name at least one, each once"),
-        ({"names": ("all", "lidd")}, "arms: unknown lidd; choose from all, random, hal, "),
+        ({"names": ("all", "lidd")}, "arms: unknown lidd; choose from all, random, repair, hal, "),
         ({"names": ("hal-per-class",)}, "arms: hal-per-class needs a model that is told classes; choose hal"),
         ({"window": (5, 90)}, "window"),
         ({"window": (3, 3)}, "window"),
@@ -219,3 +220,25 @@ def test_classes_are_told_to_whoever_scores(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **told))
     others = {"class_labels": (class_labels(20, 10) + 1) % 10}
     assert not np.array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **others))
+
+
+# an arm that repairs
+
+
+def test_the_repair_arm_trains_on_its_pools_repaired(tmp_path):
+    """By the model that drew each, with the pool's seed; what no restart mends is left out, as what diverged is."""
+    jobs = jobs_of(recursion(names=("all", "repair"), generations=2, unfiltered_generations=1))
+    store = finish(jobs, tmp_path)
+    model, pool = (done_of(store, jobs[key(0, "repair", 1, what)]) for what in ("model", "pool"))
+    data = jobs[key(0, "repair", 2, "model")].inputs["data"]
+    assert set(data.inputs) == {"pool-01", "repaired-01"}
+    repaired = done_of(store, data.inputs["repaired-01"])
+    drawn = pool_of(pool)
+    apart = repair(denoiser_of(model), drawn.x, seed=1000, chunk=32)
+    tensors = repaired.tensors()
+    assert torch.equal(tensors["samples"], apart.x)
+    assert np.array_equal(tensors["diverged"].numpy(), apart.diverged | apart.given_up)
+    assert repaired.facts["touched"] == apart.touched.sum() > 0
+    x = trained_on(store, jobs[key(0, "repair", 2, "model")], tmp_path / "data")["x"]
+    left = Samples(apart.x, {}, tensors["diverged"].numpy(), 0.0)
+    assert torch.equal(x, apart.x[select("all", left, 60, 0, 2)])

@@ -6,10 +6,11 @@ that train generation g + 1, and so on:
     real ─▶ model 0 ─▶ pool 0 ─select─▶ model 1 ─▶ pool 1 ─select─▶ ...
 
 An *arm* is a selector followed through all generations: ``all`` (the first samples as they come), ``random`` (as
-many, from a larger pool), or the name of a detector's score (those with the lowest scores of the same pool; the
-paper's is ``hal``). All arms of a seed share generation 0. The synthetic-only loop of the paper is the default;
-``fresh`` mixes in new real data (Bertrand et al. 2023) and ``accumulate`` keeps the data of all earlier
-generations (Gerstgrasser et al. 2024).
+many, from a larger pool), the name of a detector's score (those with the lowest scores of the same pool; the paper's is
+``hal``), or ``repair`` (the first ones, after those with the highest scores were restarted until they passed;
+:mod:`intermode.repairs`). All arms of a seed share generation 0. The synthetic-only loop of the paper is the default;
+``fresh`` mixes in new real data (Bertrand et al. 2023) and ``accumulate`` keeps the data of all earlier generations
+(Gerstgrasser et al. 2024).
 
 Diverged samples cannot be trained on: no selector chooses them, and every generation counts them. Here is what trains
 a generation; :mod:`intermode.study.arms` makes jobs of it.
@@ -18,20 +19,26 @@ a generation; :mod:`intermode.study.arms` makes jobs of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from intermode.denoisers import Denoiser
 from intermode.errors import InputError
 from intermode.noise import draws
+from intermode.progress import Progress
+from intermode.repairs import Repair, Repaired, repair_all
+from intermode.samplers import Sampler
 from intermode.sampling import Samples
 
-__all__ = ["PER_CLASS", "UNSCORED", "Data", "select", "training_data"]
+__all__ = ["PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
 
 UNSCORED = ("all", "random")
 """Selectors that look at no score."""
+REPAIR = "repair"
+"""The selector that throws nothing away: its pools are repaired."""
 PER_CLASS = "-per-class"
 """Behind the name of a score: as many of each class, not the lowest of all."""
 
@@ -72,7 +79,7 @@ def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) 
             known.
     """
     usable = np.flatnonzero(~pool.diverged)
-    if selector == "all":
+    if selector in ("all", REPAIR):
         return usable[:keep]
     if selector == "random":
         order = draws(seed, "select", generation).permutation(len(usable))
@@ -90,6 +97,28 @@ def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) 
     quotas = [keep // len(classes) + (k < keep % len(classes)) for k in range(len(classes))]
     found = [ordered[labels[ordered] == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
     return np.sort(np.concatenate(found))
+
+
+def repaired_pool(
+    pool: Samples, denoiser: Denoiser, sampler: Sampler, seed: int, chunk: int, progress: Progress
+) -> Repaired:
+    """A pool repaired by the model that made it, as :func:`intermode.repair` does unless told otherwise.
+
+    Samples that no restart mends count as diverged, so that they are not trained on either.
+    """
+    settings, shape = Repair(), tuple(pool.x.shape[1:])
+    repaired = repair_all(
+        denoiser,
+        pool.x,
+        settings,
+        detector=settings.flagging(shape, denoiser.schedule),
+        sampler=sampler,
+        condition=pool.condition,
+        seed=seed,
+        chunk=chunk,
+        progress=progress,
+    )
+    return replace(repaired, diverged=repaired.diverged | repaired.given_up)
 
 
 def training_data(

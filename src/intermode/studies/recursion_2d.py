@@ -1,8 +1,9 @@
 r"""Collapse by training on one's own output, on the grid of Gaussians (paper: section 6; Figs. 7, 8a).
 
 Arms: everything as it comes (``all``), a random selection from a somewhat larger pool (``random``), and the samples
-with the lowest Hal of that pool (``hal``). Measured of the pool of each generation: the share of hallucinations;
-how many modes are still covered (hold at least a tenth of their true share); and the divergence
+with the lowest Hal of that pool (``hal``); if it is asked for, all of a pool in which what looks worst was repaired
+(``repair``). Measured of the pool of each generation: the share of hallucinations; how many modes are still covered
+(hold at least a tenth of their true share); and the divergence
 
 .. math::
     \mathrm{KL}(\hat p \,\|\, q) = \sum_c \hat p_c \log(\hat p_c / q_c)
@@ -164,6 +165,7 @@ def measure(config: Config, found: Found) -> Measured:
 def claims(config: Config) -> list[Claim]:
     arms, paper = config.arms, "in all generations (Fig. 8a)"
     found = [*growth_claims(config, RATE, "grows", "grows (Fig. 7)"), *filter_claims(config, RATE, "filter", paper)]
+    found += filter_claims(config, RATE, "repair", "–", arm="repair", how="Repairing what looks worst")
     if {"random", "hal"} <= set(arms.names):
         pairs = arms.generations * arms.seeds
         statement = (

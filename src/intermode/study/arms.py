@@ -28,11 +28,11 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Job, Running
 from intermode.models import provenance_of
-from intermode.recursion import PER_CLASS, UNSCORED, Data, select, training_data
+from intermode.recursion import PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
 from intermode.sampling import Samples, scores_of
 from intermode.study import Claim, Found, Measured, Picture, below
 from intermode.study.configs import Drawing, Model, check_least
-from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, score_job
+from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, sampled, score_job
 
 __all__ = [
     "Arms",
@@ -55,7 +55,8 @@ class Arms:
     """Which arms are followed, and how far.
 
     Attributes:
-        names: their selectors: all, random, hal or another detector's name, or one with ``-per-class`` behind it.
+        names: their selectors: all, random, repair, hal or another detector's name, or one with ``-per-class`` behind
+            it.
         generations: the last generation of the arms that select.
         unfiltered_generations: the last generation of the arm all.
         seeds: repetitions, with seeds seed, seed + 1, ...
@@ -127,10 +128,10 @@ class Recursion:
         found = {"hal": self.hal}
         for arm in self.arms.names:
             name = arm.removesuffix(PER_CLASS)
-            if arm in UNSCORED or (name == "hal" and arm == name):
+            if arm in (*UNSCORED, REPAIR) or (name == "hal" and arm == name):
                 continue
             if name not in DETECTORS:
-                listed = ", ".join(dict.fromkeys([*UNSCORED, *DETECTORS]))
+                listed = ", ".join(dict.fromkeys([*UNSCORED, REPAIR, *DETECTORS]))
                 raise InputError(f"arms: unknown {arm}; choose from {listed}")
             if name != arm and not self.model.classes:
                 raise InputError(f"arms: {arm} needs a model that is told classes; choose {name}")
@@ -207,10 +208,26 @@ def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], o
     inputs: dict[str, Job] = {}
     for g in range(0 if arms.accumulate else len(past) - 1, len(past)):
         inputs[f"pool-{g:02d}"] = past[g][1]
+        if arm == REPAIR:
+            name, seed = key(model.seed, arm, g, "repaired"), model.seed + 1000 * g
+            of = dict(zip(("model", "pool"), past[g], strict=True))
+            how = {each: past[g][1].config[each] for each in ("sampler", "view", "chunk")}
+            inputs[f"repaired-{g:02d}"] = Job(name, repair_pool, {**how, "seed": seed, "classes": model.classes}, of)
         if own is not None and not watches(own):
             name = key(model.seed, arm, g, f"scores-{own.name}")
             inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g)
     return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
+
+
+def repair_pool(running: Running) -> dict[str, Any]:
+    """The pool of a generation, repaired by its model; what that took."""
+    config, pool = running.config, pool_of(running.inputs["pool"], running.config["classes"])
+    denoiser = sampled(running.inputs["model"], running.device, config["view"])
+    how = {name: config[name] for name in ("sampler", "seed", "chunk")}
+    done = repaired_pool(pool, denoiser, **how, progress=running.progress)
+    running.save({"samples": done.x, "diverged": torch.from_numpy(done.diverged)})
+    counts = {name: int(getattr(done, name).sum()) for name in ("touched", "mended", "given_up")}
+    return counts | {"evaluations": done.evaluations, "scoring": done.scoring}
 
 
 def select_data(running: Running) -> None:
@@ -220,6 +237,9 @@ def select_data(running: Running) -> None:
         pool, generation = pool_of(running.inputs[name], what["classes"]), int(name.removeprefix("pool-")) + 1
         if scored := running.inputs.get(name.replace("pool", "scores")):
             pool = replace(pool, scores={**pool.scores, **scores_of(scored.tensors())})
+        if repaired := running.inputs.get(name.replace("pool", "repaired")):
+            tensors = repaired.tensors()
+            pool = replace(pool, x=tensors["samples"], diverged=tensors["diverged"].numpy())
         rows = select(what["selector"], pool, what["keep"], what["seed"], generation)
         past.append(Data(pool.x, pool.condition.get("class_labels")).take(torch.from_numpy(rows)))
 
