@@ -165,6 +165,31 @@ class CriticalWindows:
             told.append(f"critical: t = {rise.window} (from {rise.low} to {rise.high}){below}")
         return "\n".join(told if self.rises else [*told, "critical: none; the share of changed samples does not rise"])
 
+    @classmethod
+    def told(cls, facts: Mapping[str, Any]) -> CriticalWindows:
+        """What was found, as :func:`dataclasses.asdict` tells it, read from JSON again; without samples and patches."""
+
+        def estimates(rows: Sequence[Mapping[str, Any]]) -> tuple[Estimate, ...]:
+            return tuple(Estimate(**row) for row in rows)
+
+        def rise(told: Mapping[str, Any]) -> Rise:
+            windows = (None if told[key] is None else Window(**told[key]) for key in ("below", "window"))
+            ends = (None if told[key] is None else Estimate(**told[key]) for key in ("edge", "low", "high"))
+            return Rise(*windows, *ends)  # type: ignore[arg-type] # as they were
+
+        return cls(
+            tuple(facts["levels"]),
+            tuple(facts["snr"]),
+            estimates(facts["changed"]),
+            estimates(facts["moved"]),
+            estimates(facts.get("features", ())),
+            None,
+            {kind: Kind(each["count"], estimates(each["bad"])) for kind, each in facts["kinds"].items()},
+            tuple(map(rise, facts["rises"])),
+            facts["evaluations"],
+            torch.empty(0),
+        )
+
     def save(self, folder: Path | str) -> None:
         """Write ``windows.json`` and the figure ``windows.png`` into a folder."""
         folder = Path(folder)

@@ -70,7 +70,10 @@ def windows_of(denoiser: Denoiser) -> CriticalWindows:
         n = 128 if len(denoiser.shape) > 1 else 1000
         found = critical_windows(denoiser, n=n, condition=_condition(denoiser, n), seed=SEED)
         if not found.windows:
-            raise InputError("window: the model has no critical one, its samples never change; give timesteps")
+            raise InputError(
+                "window: the model has no critical one, no share of its samples changes by more than noise explains; "
+                "give timesteps"
+            )
         return found
 
     return _kept(("windows", *_key(denoiser)), find)

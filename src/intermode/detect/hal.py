@@ -34,7 +34,7 @@ class Hal:
     Args:
         low, high: the window of timesteps, both ends included. The paper: 0..15 for 1-D Gaussians, 0..8 for
             the 2-D grid, 700..850 for Simple Shapes.
-        window: instead of ``low`` and ``high``: a pair of timesteps, or another kind of window.
+        window: instead of ``low`` and ``high``: a pair of timesteps, another kind of window, or ``critical``.
         name: of the score, where several windows are watched at once.
     """
 
@@ -45,7 +45,7 @@ class Hal:
         low: int = 0,
         high: int = 15,
         *,
-        window: StepWindow | tuple[int, int] | None = None,
+        window: StepWindow | tuple[int, int] | str | None = None,
         name: str = "hal",
     ) -> None:
         self.window = Window(low, high) if window is None else as_window(window)
@@ -83,7 +83,7 @@ class HalRenoise(AtTimesteps):
     Args:
         low, high: the window, both ends included (the paper for MNIST: 100..150).
         count: timesteps in it, one network evaluation each (the paper: 10, the default where the window has as many).
-        window: instead of ``low`` and ``high``: a pair of timesteps, or another kind of window.
+        window: instead of ``low`` and ``high``: a pair of timesteps, another kind of window, or ``critical``.
         name: of the score; ``hal`` where no trajectory can be meant.
 
     Raises:
@@ -96,7 +96,7 @@ class HalRenoise(AtTimesteps):
         high: int = 15,
         count: int | None = None,
         *,
-        window: StepWindow | tuple[int, int] | None = None,
+        window: StepWindow | tuple[int, int] | str | None = None,
         name: str = "hal-renoise",
     ) -> None:
         super().__init__(None, Window(low, high) if window is None else window, count, least=2)

@@ -35,7 +35,8 @@ class LID(AtTimesteps):
     Args:
         timesteps: small ones, where s_t is about the width of a mode: 1, 2, 3 unless given.
         noises: re-noisings, one network evaluation each; the k-th goes to timestep k modulo their number.
-        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps, a range of SNR, or the
+            model's ``critical`` windows.
 
     Raises:
         InputError: no timesteps, one below 0, or fewer noises than timesteps.
@@ -48,7 +49,7 @@ class LID(AtTimesteps):
         timesteps: Sequence[int] | None = None,
         noises: int = 32,
         *,
-        window: StepWindow | tuple[int, int] | None = None,
+        window: StepWindow | tuple[int, int] | str | None = None,
         count: int | None = None,
     ) -> None:
         super().__init__(timesteps, window, count, default=(1, 2, 3))

@@ -28,7 +28,8 @@ class Residual(AtTimesteps):
 
     Args:
         timesteps: where it is measured; small ones: 1, 2, 3 unless given.
-        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps or a range of SNR.
+        window, count: instead of ``timesteps``: so many, spread evenly over a pair of timesteps, a range of SNR, or the
+            model's ``critical`` windows.
 
     Raises:
         InputError: no timesteps, or one below 0.
@@ -40,7 +41,7 @@ class Residual(AtTimesteps):
         self,
         timesteps: Sequence[int] | None = None,
         *,
-        window: StepWindow | tuple[int, int] | None = None,
+        window: StepWindow | tuple[int, int] | str | None = None,
         count: int | None = None,
     ) -> None:
         super().__init__(timesteps, window, count, default=(1, 2, 3))

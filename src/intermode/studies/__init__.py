@@ -20,9 +20,11 @@ STUDIES = {
     "gaussian-2d": "gaussian_2d",
     "recursion-2d": "recursion_2d",
     "shapes": "shapes",
+    "critical-windows": "critical_windows",
     "recursion-shapes": "recursion_shapes",
     "recursion-mnist": "recursion_mnist",
     "bench": "bench",
+    "mitigations": "mitigations",
 }
 """Module of each study, by its name."""
 
