@@ -278,9 +278,10 @@ def draw(key: str, config: Config, found: Found, measured: Measured, path: Path)
 # fmt: off
 TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
-        "shapes.shipped": None, "shapes.size": 64, "shapes.noise.timesteps": 40, "shapes.network.patch": 8, "shapes.network.channels": (32,),
-        "shapes.network.attention": (), "shapes.train.steps": 20, "shapes.train.batch": 8,
-        "images.n": 24, "images.steps": 10, "images.chunk": 8, "samples": 2000, "good": 20, "noises": 2, "restarts": 20,
+        "shapes.shipped": None, "shapes.size": 64, "shapes.noise.timesteps": 40, "shapes.network.patch": 8,
+        "shapes.network.channels": (32,), "shapes.network.attention": (), "shapes.train.steps": 20,
+        "shapes.train.batch": 8, "images.n": 24, "images.steps": 10, "images.chunk": 8, "samples": 2000, "good": 20,
+        "noises": 2, "restarts": 20,
     },
     "quick": {},
     "long": {"good": 2000, "noises": 32, "restarts": 200, "samples": 1_000_000},
