@@ -356,7 +356,7 @@ def test_a_page_that_would_be_too_large_says_how_to_thin_out_after_a_few_images(
         return usual(rows)
 
     subject.source.pictures = counted
-    monkeypatch.setattr("intermode.explorer.page.BLOCK", 8)
+    monkeypatch.setattr("intermode.explorer.page.LOOKED_AT", 8)
     with pytest.raises(
         InputError, match=r"^show: 40 samples make a page of about .* thin out with --show (\d+):"
     ) as told:

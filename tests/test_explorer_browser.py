@@ -41,6 +41,7 @@ def browser():
     # nothing is to be fetched: whatever the page asked for would fail and be logged
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(120)
     yield driver
     driver.quit()
 
@@ -327,6 +328,7 @@ def test_samples_without_a_score_have_a_page_of_their_own(browser, folder):
     assert sorted(page.samples()) == ["a/000.png", "b/001.png", "c/002.png"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_images_stay_fluid(browser, here):
     """A step of the slider takes a few hundredths of a second of a core, however busy the machine is."""
     rng = np.random.default_rng(0)

@@ -33,6 +33,8 @@ MOST_POINTS = 20_000
 """Points that are drawn unless another number is asked for."""
 PARTS = Path(__file__).parent
 BLOCK = 256
+LOOKED_AT = 64
+"""Pictures whose size tells that of all."""
 FRAMES = 24
 """Images of a trajectory."""
 
@@ -80,6 +82,8 @@ def page_of(
         rows = np.union1d(rows, subject.trajectories.rows)
     if data is not None and not pictured:
         raise InputError(f"data: is for images; {subject.source.path} holds none")
+    if pictured:
+        _check_size(subject, rows, most_bytes)
     found: dict[str, Any] = {
         "title": title,
         "samples": n,
@@ -89,7 +93,7 @@ def page_of(
         "scores": [_score(subject, name, values, rows) for name, values in subject.scores.items()],
     }
     if pictured:
-        found |= _pictures(subject, rows, data, most_bytes, progress)
+        found |= _pictures(subject, rows, data, progress)
     elif (drawn := points(subject.source.path, subject.column, rows)) is not None:
         ranges = [_range(column) for column in drawn.T]
         found["points"] = {"dimensions": drawn.shape[1], "range": ranges, "values": _packed(drawn.ravel(), "f4")}
@@ -237,20 +241,22 @@ def _command(subject: Subject, by: str | None) -> dict[str, str]:
     }
 
 
-def _pictures(
-    subject: Subject, rows: np.ndarray, data: Path | None, most_bytes: int, progress: Progress
-) -> dict[str, Any]:
+def _check_size(subject: Subject, rows: np.ndarray, most_bytes: int) -> None:
+    """Raise InputError if the pictures of these rows would be too much, as far as a few of them tell."""
+    few = rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(np.int64))]
+    sizes = [len(sprite(picture)) for picture in subject.source.pictures(few.tolist()) if picture is not None]
+    if sizes and (size := sum(sizes) / len(sizes) * len(rows)) > most_bytes:
+        raise _too_large(len(rows), size, most_bytes)
+
+
+def _pictures(subject: Subject, rows: np.ndarray, data: Path | None, progress: Progress) -> dict[str, Any]:
     neighbours = None if data is None else Neighbours(data)
     sprites: list[str | None] = []
     distances, nearest = [], []
-    size = 0
     with progress.task("pictures", len(rows), 0, "images") as task:
         for start in range(0, len(rows), BLOCK):
             here = subject.source.pictures(rows[start : start + BLOCK].tolist())
             drawn = [None if picture is None else sprite(picture) for picture in here]
-            size += sum(len(each) for each in drawn if each is not None)
-            if start == 0 and (whole := size / len(drawn) * len(rows)) > most_bytes:
-                raise _too_large(len(rows), whole, most_bytes)
             sprites += drawn
             if neighbours is not None:
                 read = [k for k, picture in enumerate(here) if picture is not None]
