@@ -68,8 +68,8 @@ def experiment():
 )
 def test_without_labels_it_counts_the_changes_of_mode(target, monkeypatch):
     seen, order = Remembering(), []
-    restart = critical._Trial.restart
-    monkeypatch.setattr(critical._Trial, "restart", lambda trial, t: (order.append(t), restart(trial, t))[1])
+    restart = critical.Trial.restart
+    monkeypatch.setattr(critical.Trial, "restart", lambda trial, t: (order.append(t), restart(trial, t))[1])
     found = critical_windows(MixtureDenoiser(target, SCHEDULE), n=1500, labels=seen, seed=3)
     *after, before = seen.asked
     assert sorted(order) == list(found.levels)

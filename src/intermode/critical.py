@@ -40,7 +40,7 @@ labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,7 @@ from intermode.schedules import Schedule
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
 
-__all__ = ["CriticalWindows", "Kind", "Rise", "critical_windows"]
+__all__ = ["CriticalWindows", "Kind", "Rise", "Trial", "critical_windows"]
 
 COARSE, FINE = 10, 8
 """Levels looked at first, and those added where the share of changed samples rises most."""
@@ -295,54 +295,27 @@ def critical_windows(
         raise InputError(
             f"x: {int((~torch.isfinite(x).flatten(1).all(1)).sum())} samples are not finite; leave them out"
         )
-    trial = _Trial(denoiser, chain, x, told, chunk, seed, scale, features, labels, tell)
-    if asked is not None:
-        for t in asked:
-            trial.restart(t)
-    else:
-        for t in _coarse(denoiser.schedule):
-            trial.restart(t)
-        for _ in range(FINE):
-            if (finer := trial.finer()) is None:
-                break
-            trial.restart(finer)
-    return trial.found(evaluations)
+    restarts = _Restarts(denoiser, chain, x, told, chunk, seed, tell)
+    trial = Trial(denoiser.schedule, x, restarts, seed, scale, features, labels)
+    trial.evaluations += evaluations
+    return trial.run(asked)
 
 
-class _Trial:
-    """Restarts from some levels, and what came of them."""
+@dataclass(frozen=True)
+class _Restarts:
+    """Restarts by a sampler."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        sampler: Sampler,
-        x: Tensor,
-        condition: Mapping[str, Any],
-        chunk: int,
-        seed: int,
-        scale: float | None,
-        features: Features | None,
-        labels: Any,
-        progress: Progress,
-    ) -> None:
-        self.denoiser, self.sampler, self.x, self.condition = denoiser, sampler, x, condition
-        self.chunk, self.seed, self.features, self.labels, self.progress = chunk, seed, features, labels, progress
-        self.image = x.ndim == 4  # n, channels, rows, columns
-        self.scale = SEPARATE * _distance(flat(x)) if scale is None and x.ndim > 2 else scale
-        self.evaluations = 0
-        self.squares: dict[int, np.ndarray] = {}  # (n,) squared changes
-        self.seen: dict[int, np.ndarray] = {}  # the same of features
-        self.patched: dict[int, np.ndarray] = {}  # (rows, columns)
-        self.bad: dict[int, np.ndarray] = {}  # (n,) bool
-        self._featured = features(x).double() if features is not None else None
-
-    @property
-    def levels(self) -> list[int]:
-        return sorted(self.squares)
+    denoiser: Denoiser
+    sampler: Sampler
+    x: Tensor
+    condition: Mapping[str, Any]
+    chunk: int
+    seed: int
+    progress: Progress
 
     @torch.no_grad()
-    def restart(self, t: int) -> None:
-        """Restart every sample from t."""
+    def __call__(self, t: int) -> tuple[Tensor, int]:
+        """Every sample restarted from t, and how many evaluations that took."""
         schedule, shape = self.denoiser.schedule, tuple(self.x.shape[1:])
         device, steps = self.denoiser.device, len(self.sampler.timesteps_from(schedule, t))
         parts = []
@@ -354,13 +327,64 @@ class _Trial:
                     self.seed, first, len(x), shape, purpose="renoise", device=device, dtype=x.dtype, restart=t
                 )
                 own = {k: v[rows].to(device) if isinstance(v, Tensor) else v for k, v in self.condition.items()}
-                x_t = y = schedule.add_noise(x, noise(), t)
-                for step in self.sampler(self.denoiser, x_t, noise, start=t, **own):
+                y = schedule.add_noise(x, noise(), t)
+                for step in self.sampler(self.denoiser, y, noise, start=t, **own):
                     y = step.x_next
                 parts.append(y.cpu())
                 task.advance(len(x))
-        y = torch.cat(parts)
-        self.evaluations += len(self.x) * steps
+        return torch.cat(parts), len(self.x) * steps
+
+
+class Trial:
+    """Restarts from some levels, and what came of them.
+
+    Args:
+        schedule: of the levels.
+        x: (n, *shape) finished samples.
+        restarts: of a timestep: what became of each when restarted from there, and how many evaluations that took.
+        seed: of the bootstrap.
+        scale, features, labels: see :func:`critical_windows`.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        x: Tensor,
+        restarts: Callable[[int], tuple[Tensor, int]],
+        seed: int,
+        scale: float | None = None,
+        features: Features | None = None,
+        labels: Any = None,
+    ) -> None:
+        self.schedule, self.x, self.restarts, self.seed = schedule, x, restarts, seed
+        self.features, self.labels = features, labels
+        self.image = x.ndim == 4  # n, channels, rows, columns
+        self.scale = SEPARATE * _distance(flat(x)) if scale is None and x.ndim > 2 else scale
+        self.evaluations = 0
+        self.squares: dict[int, np.ndarray] = {}  # (n,) squared changes
+        self.seen: dict[int, np.ndarray] = {}  # the same of features
+        self.patched: dict[int, np.ndarray] = {}  # (rows, columns)
+        self.bad: dict[int, np.ndarray] = {}  # (n,) bool
+        self._featured = features(x).double() if features is not None else None
+
+    def run(self, levels: Sequence[int] | None) -> CriticalWindows:
+        """Restart from these levels; unless given from coarse ones, and then where the share rises most."""
+        for t in _coarse(self.schedule) if levels is None else levels:
+            self.restart(t)
+        for _ in range(FINE if levels is None else 0):
+            if (finer := self.finer()) is None:
+                break
+            self.restart(finer)
+        return self.found()
+
+    @property
+    def levels(self) -> list[int]:
+        return sorted(self.squares)
+
+    def restart(self, t: int) -> None:
+        """Restart every sample from t."""
+        y, evaluations = self.restarts(t)
+        self.evaluations += evaluations
         moved = (y - self.x.cpu()).double().square()
         self.squares[t] = moved.flatten(1).sum(1).nan_to_num(torch.inf).numpy()
         if self.image:
@@ -383,7 +407,7 @@ class _Trial:
         squares = [self.squares[t] for t in self.levels]
         if self.scale is not None:
             return np.stack([each > self.scale for each in squares])
-        noise = 1 / _snr(self.denoiser.schedule)[self.levels]
+        noise = 1 / _snr(self.schedule)[self.levels]
         limit, grown, found = math.inf, 1.0, []
         for k, each in enumerate(squares):
             # what moves by noise moves no more than in proportion to it; of many degrees of freedom, all of it does
@@ -398,7 +422,7 @@ class _Trial:
 
     def finer(self) -> int | None:
         """The level that halves, in log signal-to-noise ratio, the largest rise between neighbouring ones."""
-        snr, levels = _snr(self.denoiser.schedule), self.levels
+        snr, levels = _snr(self.schedule), self.levels
         steps = np.diff(np.arcsin(np.sqrt(_rising(self.changed().mean(1)))))
         steps[np.diff(levels) < 2] = 0.0
         k = int(np.argmax(steps))
@@ -407,10 +431,10 @@ class _Trial:
         t = _nearest(snr, math.sqrt(snr[levels[k]] * snr[levels[k + 1]]))
         return min(max(t, levels[k] + 1), levels[k + 1] - 1)
 
-    def found(self, evaluations: int) -> CriticalWindows:
+    def found(self) -> CriticalWindows:
         levels, n = np.array(self.levels), len(self.x)
         changed = self.changed()
-        own = _snr(self.denoiser.schedule)
+        own = _snr(self.schedule)
         snr = own[levels]
         far = _distance(flat(self.x))
         weights = draws(self.seed, "bootstrap").multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
@@ -437,7 +461,7 @@ class _Trial:
             patches,
             kinds,
             _rises(levels, own, _rising(changed.mean(1)), [_rising(changed @ w) for w in weights], n),
-            evaluations + self.evaluations,
+            self.evaluations,
             self.x,
         )
 
