@@ -1,5 +1,8 @@
 """Repairs of pipelines of diffusers: inside them, and by an image-to-image pipeline of the same weights."""
 
+import re
+from pathlib import Path
+
 import diffusers
 import numpy as np
 import pytest
@@ -250,3 +253,22 @@ def test_what_does_not_fit_is_refused(stable):
                 images,
                 **{"scores": scores, "detector": Hal(window=WINDOW), "call": call, "threshold": -1.0} | given,
             )
+
+
+def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
+    """With smaller numbers of samples and steps, and untrained models of those names in the folder."""
+    monkeypatch.chdir(tmp_path)
+    tiny_pipelines.ddpm().save_pretrained("my-model")
+    tiny_pipelines.stable_diffusion(tmp_path).save_pretrained("my-text-to-image-model")
+    page = (Path(__file__).parents[1] / "docs" / "windows-and-repair.md").read_text(encoding="utf-8")
+    page = page[page.index("## Repair") :]
+    names, printed = {}, []
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        smaller = block.replace("2000", "100").replace("num_inference_steps=50", "num_inference_steps=20")
+        exec(compile(smaller.replace('_steps": 50', '_steps": 20'), "docs/windows-and-repair.md", "exec"), names)
+        printed.append(capsys.readouterr().out)
+    assert "e-5 ± " in printed[0]
+    assert "2 of 100 touched" in printed[0]
+    assert printed[1].endswith(" 0\n")  # nothing was evaluated to score
+    assert printed[2].startswith("3 of 16 touched")
+    assert printed[3].startswith("2 of 8 touched")
