@@ -183,6 +183,24 @@ def test_a_failed_job_leaves_the_rest(tmp_path: Path) -> None:
     assert states == {"one": "failed", "two": "done", "sum": "waiting"}
 
 
+def test_a_run_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:
+    two = jobs(Config())["two"]
+    with Store(tmp_path / "jobs").alone():  # as another process holds it
+        nothing = reproduce(TOY, "quick", tmp_path / "run", jobs=tmp_path / "jobs", workers=0)
+    assert nothing["missing"] == [
+        "of_one: one (not finished)",
+        "of_two: two (not finished)",
+        "picture: sum (not finished)",
+    ]
+    assert nothing["values"] == {}
+    assert run_jobs([two], Store(tmp_path / "jobs"), Here()) == {}
+    assert not list((tmp_path / "jobs").glob("one-*"))
+    metrics = reproduce(TOY, "quick", tmp_path / "run", jobs=tmp_path / "jobs", workers=0)
+    assert metrics["values"] == {"bare": 20, "infinite": None}
+    assert not list((tmp_path / "jobs").glob("one-*"))
+    assert reproduce(TOY, "quick", tmp_path / "run", jobs=tmp_path / "jobs")["missing"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

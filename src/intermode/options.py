@@ -163,7 +163,7 @@ class Work:
     """Who does the work."""
 
     workers: int = 1
-    """Jobs done at a time, each in a process of its own."""
+    """Jobs done at a time, each in a process of its own; 0 does none and reports those that are finished."""
     on: Where = None
     """A Ray cluster that does them: ray starts one here, ray://HOST:PORT is one that runs."""
     jobs: Path | None = None

@@ -309,7 +309,8 @@ def reproduce(
         tier: smoke, quick, long or paper: the same code with other numbers.
         out: run folder; ``runs/STUDY-TIER`` unless given.
         settings: what differs from the tier, by dotted names: ``{"model.train.steps": 1000}``.
-        workers: jobs done at a time, each in a process of its own.
+        workers: jobs done at a time, each in a process of its own; 0 does none and says what those that are finished
+            show, also of a run that is going on.
         on: ``ray`` or a cluster's address, instead of processes of this machine.
         jobs: folder of the finished jobs, in the run folder unless given; runs that share it share their work.
         device, threads: of each job.
@@ -326,14 +327,16 @@ def reproduce(
     config = configured(chosen, tier, settings)
     place = Path(out) if out is not None else Path("runs") / f"{chosen.name}-{tier}"
     check_machine(device, threads)
-    working = engine(workers, on)
+    working = engine(workers, on) if workers != 0 else None
     named, claims = chosen.jobs(config), chosen.claims(config)
     if len({claim.id for claim in claims}) < len(claims):
         raise InputError(f"claims: two of {chosen.name} have one id")
     _take(place, chosen, tier, config)
     store = Store(Path(jobs) if jobs is not None else place / "jobs")
     wanted = list(named.values())
-    failed = run_jobs(wanted, store, working, device=device, threads=threads, progress=shown(progress))
+    failed: dict[str, str] = {}
+    if working is not None:
+        failed = run_jobs(wanted, store, working, device=device, threads=threads, progress=shown(progress))
     about = {"study": chosen.name, "summary": chosen.summary, "paper": chosen.figures, "tier": tier}
     metrics = {
         **about,
