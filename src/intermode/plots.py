@@ -35,6 +35,7 @@ __all__ = [
     "log_densities",
     "log_density",
     "loss",
+    "pareto",
     "points_by_kind",
     "roc",
     "scatter",
@@ -477,6 +478,52 @@ def cost_quality(path: Path, points: Mapping[str, Mapping[str, tuple[float, floa
             axes.annotate(name, at, xytext=(3, 2), textcoords="offset points", fontsize=5.5)
         axes.set(xscale="log", yscale="log", xlabel="network evaluations (0 drawn at 0.5)", ylabel="1 - AUROC")
         axes.set_title(title, fontsize=8)
+    _save(figure, path)
+
+
+@rc_context(STYLE)
+def pareto(path: Path, panels: Mapping[str, Sequence[Mapping[str, Any]]], plain: str, resampling: str) -> None:
+    """A panel for each model: mass off the support against more network evaluations, a point for each setting.
+
+    Args:
+        panels: by title, points with ``method``, ``off_support`` (value, low, high), ``more_evaluations`` (a share) and
+            ``keeps``, which fills them.
+        plain: method whose mass is a line.
+        resampling: beginning of the names of methods through whose points lines are drawn.
+    """
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure, all_axes = _figure(4.2 * columns, 3.0 * rows + 0.9, columns, rows)
+    methods = [m for m in dict.fromkeys(p["method"] for points in panels.values() for p in points) if m != plain]
+    style: dict[str, Any] = {
+        m: {"color": colormaps["tab20"](k % 20), "marker": "osD^vP"[k % 6]} for k, m in enumerate(methods)
+    }
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, points) in zip(all_axes, panels.items(), strict=False):
+        by_method: dict[str, list[Any]] = {}
+        for point in points:
+            by_method.setdefault(point["method"], []).append(point)
+        for name, own in by_method.items():
+            values = np.array([point["off_support"] for point in own])
+            floor = np.maximum(values[:, 0], np.where(values[:, 0] > 0, 0, values[:, 2]))  # nothing seen: the upper end
+            cost = np.maximum([100 * point["more_evaluations"] for point in own], 0.01)
+            if name == plain:
+                axes.axhline(floor[0], color="black", ls="--", lw=0.8)
+                continue
+            if name.startswith(resampling):
+                axes.plot(cost, floor, color=style[name]["color"], ls="--", lw=0.8)
+            for x, y, low, high, point in zip(cost, floor, values[:, 1], values[:, 2], own, strict=True):
+                colour = style[name]["color"]
+                axes.plot([x, x], [max(low, y / 30), high], color=colour, lw=0.6)
+                axes.plot(x, y, ls="", ms=4.5, mfc=colour if point["keeps"] else "white", **style[name])
+        axes.set(xscale="log", yscale="log", xlabel="more network evaluations, % (none, or fewer, at 0.01)")
+        axes.set_title(title, fontsize=8)
+    for axes in all_axes[::columns]:
+        axes.set_ylabel("off-support mass")
+    handles = [Line2D([], [], ls="", ms=4.5, label=m, **style[m]) for m in methods]
+    handles.append(Line2D([], [], color="black", ls="--", lw=0.8, label=plain))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6.5)
     _save(figure, path)
 
 

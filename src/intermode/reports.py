@@ -7,6 +7,7 @@ All that is shown stands in ``metrics.json``: a run from elsewhere, or of a stud
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from intermode.errors import InputError
 from intermode.files import read_json, write_text
 from intermode.verbs import strict
 
-__all__ = ["interval", "leaderboard", "number", "read_metrics", "report", "write_report"]
+__all__ = ["by_model", "cells", "interval", "leaderboard", "number", "read_metrics", "report", "write_report"]
 
 PIXELS = 1.7
 """Pixels of a figure to one of the page."""
@@ -40,11 +41,31 @@ def interval(claim: dict[str, Any]) -> str:
 
 
 def leaderboard(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of a comparison by model, the best AUROC first."""
+    """Rows of a comparison of detectors by model, the best AUROC first."""
+    return dict(
+        sorted(by_model(sorted((row for row in rows if "auroc" in row), key=lambda row: -row["auroc"])).items())
+    )
+
+
+def by_model(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a comparison by target and model, in their order."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: -row["auroc"]):
+    for row in rows:
         found.setdefault(f"{row['target']} ({row['model']})", []).append(row)
-    return dict(sorted(found.items()))
+    return found
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """A row as it is shown, its intervals in brackets, by column."""
+    shown: dict[str, str] = {}
+    for name, value in row.items():
+        if name in ("target", "model") or name.removesuffix("_low").removesuffix("_high") != name:
+            continue
+        ends = {"low": row.get(f"{name}_low"), "high": row.get(f"{name}_high")}
+        known = f"{name}_low" in row and value is not None
+        text = value if isinstance(value, str) else interval({"measured": value, **ends}) if known else number(value)
+        shown[name.replace("_", " ")] = text
+    return shown
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -103,11 +124,12 @@ def write_report(folder: Path) -> Path:
         # a PNG's width in pixels is at byte 16; one scale for all figures gives all one size of letters
         images[name] = (base64.b64encode(content).decode(), int.from_bytes(content[16:20], "big") / PIXELS)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
-    environment.filters |= {"interval": interval}
+    environment.filters |= {"interval": interval, "cells": cells}
     page = environment.get_template("report_template.html").render(
         m=metrics,
         images=images,
         leaderboard=leaderboard(metrics["rows"]),
+        tables=by_model(row for row in metrics["rows"] if "auroc" not in row),
         explorers=sorted(page.name for page in folder.glob("explorer*.html")),
     )
     path = folder / "report.html"

@@ -1,0 +1,535 @@
+r"""Which mitigation works: all of them on the same models, where the truth is known.
+
+A chain whose steps have the form :math:`x_u = c_x x_t + c_0 \hat x_0 + \sigma z` has a law that is carried exactly
+(:mod:`intermode.exact`), so that a mass of 1e-6 is measured as well as one of 1e-3; what is done with finished samples,
+and chains without noise, are drawn. Beside the mass off the support stands what it costs: network evaluations, time,
+samples thrown away, modes that gain or lose weight (their Kullback-Leibler divergence from those of the undisturbed
+chain), and modes that become narrow.
+
+No setting is free of labels unless the method has only one. Each is chosen, among those listed here, on the
+well-trained model of the first target of its dimension, as that which leaves least off the support and keeps weights
+and widths; there it is told as tuned, and by samples judged on the half that had no say. On all other models nothing is
+chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intermode import plots
+from intermode.errors import InputError
+from intermode.evaluation import Estimate, ratio_of, ratio_of_shares, share
+from intermode.jobs import Job
+from intermode.mitigate import Jump, Jumps, StochasticTail
+from intermode.restart import Restart
+from intermode.samplers import DDIM, Ancestral, Sampler
+from intermode.studies.mitigation_cells import Correction, above_job, draw_job, law_job, repair_job, resample_job
+from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
+from intermode.study.configs import LatticeModel, LineModel, Mixture, Model, Training, check_least
+from intermode.study.steps import model_job
+from intermode.targets.lattice import LATTICES
+
+__all__ = ["STUDY", "Config"]
+
+PLAIN, DETERMINISTIC = "ancestral", "DDIM"
+BUDGET = 0.02
+"""More network evaluations that a cheap mitigation may ask for."""
+KL, WIDTH = 1e-3, 0.1
+"""How far weights and widths of the modes may be from those of the undisturbed chain."""
+EARLY, LATE = 20, 5
+"""Noisiest timesteps at which a denoiser is corrected."""
+HIGHEST = 40
+"""Noisiest timestep to which a chain goes up again."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method in one of its settings.
+
+    Attributes:
+        method: name of it.
+        settings: in words.
+        sampler, correction: the chain.
+        whole: it differs above the level, too.
+        noiseless: some steps add no noise, so that it has to be drawn.
+        against: what it is compared with.
+        detector, share, restart: of what is done with finished samples.
+    """
+
+    method: str
+    settings: str = ""
+    sampler: Sampler = Ancestral()
+    correction: Correction | None = None
+    whole: bool = False
+    noiseless: bool = False
+    against: str = PLAIN
+    detector: str = ""
+    share: float = 1.0
+    restart: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name among jobs."""
+        words = f"{self.method} {self.settings}".replace("≥", "")
+        return "".join(c if c.isalnum() or c in ".-" else "_" for c in words).strip("_")
+
+    @property
+    def drawn(self) -> bool:
+        """It is measured by samples, not exactly."""
+        return self.noiseless or bool(self.detector)
+
+
+def corrections() -> Iterator[Variant]:
+    def of(method: str, strength: float, until: int | None, kind: str, threshold: float = 0.0) -> Variant:
+        bent = f", H ≥ {threshold:g}" if threshold else ""
+        words = f"{strength:g}, t ≤ {until}{bent}"
+        return Variant(method, words, correction=Correction(kind, strength, until, threshold))
+
+    for until in (LATE, EARLY):
+        yield from (of("Laplacian sharpening", strength, until, "sharpened") for strength in (0.25, 0.5, 1.0))
+        yield of("intrinsic quenching", 0.3, until, "quenched")
+    yield from (of("dynamic guidance, told the modes", scale, EARLY, "guided") for scale in (1.0, 4.0))
+    for name, kind in (("RODS (SAS)", "score"), ("RODS (CAS)", "curvature")):
+        yield from (of(name, radius, EARLY, kind, bend) for radius, bend in ((0.25, 0.0), (0.5, 0.5)))
+    yield Variant("clipping", "5σ beyond the modes", correction=Correction("clipped"))
+
+
+def chains(timesteps: int) -> Iterator[Variant]:
+    yield Variant("posterior variance", sampler=Ancestral("small"), whole=True)
+    for part in (2, 4):
+        yield Variant("fewer steps", f"T / {part}", Ancestral(steps=timesteps // part), whole=True)
+    for length, samples, end in ((2, 4, 13), (5, 4, 21), (10, 4, HIGHEST + 1)):
+        words = f"j = {length}, r = {samples}, t < {end}"
+        yield Variant("RePaint's jumps", words, Jumps.repaint(length, samples, end))
+    for low, high, times in ((1, 5, 4), (2, 6, 4)):
+        words = f"{low} to {high}, {times} times"
+        yield Variant("Restart sampling, ancestral", words, Jumps((Jump(low, high, times),)))
+    for k, passes in ((1, 10), (2, 6), (3, 4), (4, 4), (5, 3)):
+        yield Variant("late restart", f"k = {k}, {passes} passes", Restart(level=k, passes=passes))
+
+
+def deterministic() -> Iterator[Variant]:
+    def of(method: str, settings: str, sampler: Sampler, against: str = DETERMINISTIC) -> Variant:
+        return Variant(method, settings, sampler, whole=True, noiseless=True, against=against)
+
+    yield of(DETERMINISTIC, "", DDIM(), PLAIN)
+    for low, high, times in ((1, 5, 4), (5, 20, 3)):
+        yield of("Restart sampling", f"{low} to {high}, {times} times", Jumps((Jump(low, high, times),), DDIM()))
+    for level, length in ((15, 8), (15, None)):
+        words = f"τ = {level}, z = {'all' if length is None else length}"
+        yield of("stochastic tail", words, StochasticTail(level, length))
+
+
+def finished() -> Iterator[Variant]:
+    for detector in ("hal", "residual", "lid"):
+        for kept in (0.98, 0.9):
+            yield Variant(f"resample by {detector}", f"{kept:.0%} kept", detector=detector, share=kept)
+    for detector in ("residual", "lid"):
+        words = "2 % flagged, k = 3"
+        yield Variant(f"selective repair by {detector}", words, detector=detector, share=0.02, restart=3)
+
+
+def every(timesteps: int) -> list[Variant]:
+    """All variants for a schedule, the undisturbed chain first."""
+    return [Variant(PLAIN), *corrections(), *chains(timesteps), *deterministic(), *finished()]
+
+
+METHODS = tuple(dict.fromkeys(variant.method for variant in every(1000)))
+OURS = ("late restart", "selective repair by residual", "selective repair by lid")
+UNPUBLISHED = (PLAIN, "posterior variance", "fewer steps", "clipping", DETERMINISTIC, *OURS)
+"""Not among the mitigations that were published as such; nor is resampling, which throws samples away."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``mitigations``.
+
+    Attributes:
+        line: model of the mixture that settings are chosen on in 1-D.
+        other_line: model of a mixture that they are not chosen on.
+        lattice: model of a lattice; those of the other kinds differ from it in their target alone.
+        lattices: kinds of lattices; settings are chosen on the first.
+        line_methods, lattice_methods: that are measured; all if there are none.
+        under_line, under_lattice: optimiser steps of the undertrained models.
+        level: timestep up to which nothing but whole chains differs.
+        samples: drawn of each model for what is not exact.
+        seed: of the samples.
+    """
+
+    line: LineModel = LineModel(shipped="gaussian-1d")
+    other_line: LineModel = LineModel(target=Mixture((1.0, 2.0, 4.0)))
+    lattice: LatticeModel = LatticeModel(shipped="grid")
+    lattices: tuple[str, ...] = ("grid",)
+    line_methods: tuple[str, ...] = ()
+    lattice_methods: tuple[str, ...] = (
+        *("Laplacian sharpening", "RODS (CAS)", "RePaint's jumps", "late restart", "resample by residual"),
+        *("resample by hal", "selective repair by residual"),
+    )
+    under_line: int = 400
+    under_lattice: int = 3000
+    level: int = 40
+    samples: int = 200_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "under_line", "under_lattice", "samples")
+        if unknown := set(self.lattices) - set(LATTICES):
+            raise InputError(f"lattices: unknown {min(unknown)!r}; choose from {', '.join(LATTICES)}")
+        for name in ("line_methods", "lattice_methods"):
+            if unknown := set(getattr(self, name)) - set(METHODS):
+                raise InputError(f"{name}: unknown {min(unknown)!r}; choose from {', '.join(METHODS)}")
+        least = min(model.noise.timesteps for model in (self.line, self.other_line, self.lattice))
+        if not HIGHEST <= self.level < least - 1:
+            raise InputError(f"level: {self.level} must lie in {HIGHEST}..{least - 2}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of a target.
+
+    Attributes:
+        target: its name.
+        trained: well or under.
+        model: it.
+        chooses: settings are chosen on it.
+    """
+
+    target: str
+    trained: str
+    model: Model
+    chooses: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name among jobs and values."""
+        return f"{self.target}-{self.trained}"
+
+
+def subjects(config: Config) -> list[Subject]:
+    """All models, those that choose first."""
+    targets: list[tuple[str, Model, int, bool]] = [
+        ("1d", config.line, config.under_line, True),
+        ("1d-other", config.other_line, config.under_line, False),
+    ]
+    for k, name in enumerate(config.lattices):
+        kind: Any = name
+        lattice = replace(config.lattice.target, kind=kind)
+        known = replace(config.lattice, target=lattice, shipped=config.lattice.shipped and kind)
+        targets.append((f"2d-{name}" if k else "2d", known, config.under_lattice, k == 0))
+    found = [Subject(name, "well", model, chooses) for name, model, _, chooses in targets]
+    for name, model, steps, _ in targets:
+        training = Training(steps=steps, batch=min(model.train.batch, 1000))
+        found.append(Subject(name, "under", replace(model, shipped=None, size=min(model.size, 50_000), train=training)))
+    return found
+
+
+def variants(config: Config, subject: Subject) -> list[Variant]:
+    """That are measured on a model."""
+    known = every(subject.model.noise.timesteps)
+    asked = (config.line_methods if subject.model.shape == (1,) else config.lattice_methods) or METHODS
+    wanted = {name for variant in known if variant.method in asked for name in (variant.method, variant.against)}
+    return [variant for variant in known if variant.method in wanted]
+
+
+def jobs(config: Config) -> dict[str, Job]:
+    found: dict[str, Job] = {}
+    for subject in subjects(config):
+        found |= jobs_of(config, subject)
+    return found
+
+
+def jobs_of(config: Config, subject: Subject) -> dict[str, Job]:
+    """A model, what comes down to the level, and a job for each variant."""
+    key, seed, n = subject.key, config.seed, config.samples
+    model = model_job(f"model-{key}", subject.model)
+    law, pool = (
+        above_job(f"above-{key}-{how}", model, config.level, k, seed) for how, k in (("law", None), ("pool", n))
+    )
+    found = {model.name: model}
+
+    def drawn(variant: Variant, hal: bool) -> Job:
+        above = None if variant.whole else pool
+        name = f"{key}-{variant.key}-drawn"
+        how = variant.sampler, variant.correction, config.level, above
+        return draw_job(name, model, *how, n=n, seed=seed, hal=hal)
+
+    plain = drawn(Variant(PLAIN), True)
+    for variant in variants(config, subject):
+        name, above = f"{key}-{variant.key}", None if variant.whole else law
+        if variant.restart is not None:
+            found[name] = repair_job(name, model, plain, variant.detector, variant.share, variant.restart, seed)
+        elif variant.detector:
+            found[name] = resample_job(name, model, plain, variant.detector, variant.share, seed)
+        elif variant.noiseless:
+            found[name] = drawn(variant, False)
+        else:
+            found[name] = law_job(name, model, variant.sampler, variant.correction, config.level, above)
+    if any(variant.drawn for variant in variants(config, subject)):
+        found[plain.name] = plain
+    return found
+
+
+# what was found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a variant makes of a model, beside the chain that it is compared with.
+
+    Attributes:
+        variant: which.
+        before, after: mass off the support.
+        before_between, after_between: the part of it between the modes.
+        ratio, between_ratio: before over after; None where nothing is left of an exact one.
+        divergence: of the weights of the modes from those before.
+        width: of the modes, root mean square over them, over the data's.
+        width_change: of that mode whose width changes most, over the width before.
+        cost: more_evaluations, more_time, thrown_away.
+    """
+
+    variant: Variant
+    before: Estimate
+    after: Estimate
+    before_between: Estimate
+    after_between: Estimate
+    ratio: Estimate | None
+    between_ratio: Estimate | None
+    divergence: Estimate
+    width: float
+    width_change: Estimate
+    cost: dict[str, float]
+
+    @property
+    def keeps(self) -> bool:
+        """Weights and widths of the modes."""
+        return self.divergence.value <= KL and abs(self.width_change.value) <= WIDTH
+
+
+def divergence(after: Sequence[float], before: Sequence[float]) -> float:
+    """Kullback-Leibler, of weights that sum to 1."""
+    p, q = np.array(after), np.array(before)
+    held = p > 0
+    return float((p[held] * np.log(p[held] / np.maximum(q[held], np.finfo(float).tiny))).sum())
+
+
+def change(after: Sequence[float], before: Sequence[float]) -> float:
+    """The largest relative one, of modes that were there."""
+    a, b = np.array(after), np.array(before)
+    relative = (a[b > 0] / b[b > 0]) - 1
+    return float(relative[np.abs(relative).argmax()])
+
+
+def outcome(config: Config, found: Found, subject: Subject, variant: Variant, part: str = "all") -> Outcome:
+    """Of a part of the samples, where it was drawn: all, choose or judge."""
+    facts = found[f"{subject.key}-{variant.key}"].facts
+    drawn = variant.drawn and variant.against == PLAIN
+    before = found[f"{subject.key}-{variant.against}" + ("-drawn" if drawn else "")].facts
+    cost = {name: facts.get(name, 0.0) for name in ("more_evaluations", "more_time", "thrown_away")}
+    if variant.drawn:
+        here, there = facts[part], before[part]
+        pairs: dict[str, tuple[Estimate, Estimate, Estimate | None]] = {}
+        for name in ("value", "between"):
+            counts = [(round(each[name] * n["n"][part]), n["n"][part]) for each, n in ((there, before), (here, facts))]
+            pairs[name] = share(*counts[0]), share(*counts[1]), ratio_of_shares(*counts)
+        said = [
+            Estimate(v, v, v)
+            for v in (divergence(here["weights"], there["weights"]), change(here["widths"], there["widths"]))
+        ]
+    else:
+        here, there = facts["all"], before["all"]
+        grids = [(here, there), (facts["coarser"], before["coarser"])]
+        pairs = {name: exact_pair(name, *grids) for name in ("value", "between")}
+        said = [
+            between_grids(*(of(a[name], b[name]) for a, b in grids))
+            for of, name in ((divergence, "weights"), (change, "widths"))
+        ]
+    width = float(np.sqrt(np.average(np.square(here["widths"]), weights=here["weights"])))
+    (b, a, ratio), (bb, ab, between) = pairs["value"], pairs["between"]
+    return Outcome(variant, b, a, bb, ab, ratio, between, said[0], width, said[1], cost)
+
+
+def between_grids(fine: float, coarse: float) -> Estimate:
+    """A value with the difference of two grids as its error."""
+    error = abs(fine - coarse)
+    return Estimate(fine, fine - error, fine + error, method="two grids")
+
+
+def exact_pair(name: str, fine: Any, coarse: Any) -> tuple[Estimate, Estimate, Estimate | None]:
+    """A mass before and after, and their ratio."""
+    after, before = (between_grids(f[name], c[name]) for f, c in zip(fine, coarse, strict=True))
+    floor = [replace(each, low=max(each.low, 0.0)) for each in (before, after)]
+    return floor[0], floor[1], ratio_of(before, after) if min(before.value, after.value) > 0 else None
+
+
+def chosen(config: Config, found: Found, subject: Subject) -> dict[str, Variant]:
+    """Of each method the settings that leave least off the support, if some keep weights and widths among those."""
+    best: dict[str, tuple[bool, float, Variant]] = {}
+    for variant in variants(config, subject):
+        seen = outcome(config, found, subject, variant, "choose")
+        rank = not seen.keeps, seen.after.value, variant
+        best[variant.method] = min(best.get(variant.method, rank), rank, key=lambda each: each[:2])
+    return {method: variant for method, (_, _, variant) in best.items()}
+
+
+def leaderboard(config: Config, found: Found) -> Measured:
+    """A row for each method and model, and all settings as series."""
+    measured, tuned = Measured(), {}
+    for subject in subjects(config):
+        if subject.chooses:
+            tuned[subject.model.shape] = chosen(config, found, subject)
+        best = tuned[subject.model.shape]
+        every_one = [outcome(config, found, subject, variant) for variant in variants(config, subject)]
+        several = {m for m in METHODS if sum(seen.variant.method == m for seen in every_one) > 1}
+        rows = []
+        for method, variant in best.items():
+            judged = subject.chooses and variant.drawn and method in several
+            seen = outcome(config, found, subject, variant, "judge" if judged else "all")
+            where = ("here" if subject.chooses else "on another model") if method in several else "no"
+            rows.append(row_of(config, subject, seen, where, judged))
+        measured.rows += sorted(rows, key=lambda row: row["after"])
+        measured.series[subject.key] = [point_of(seen) for seen in every_one]
+        if subject.trained == "well":
+            measured.values |= values_of(config, found, subject, best)
+    return measured
+
+
+def row_of(config: Config, subject: Subject, seen: Outcome, tuned: str, judged: bool) -> dict[str, Any]:
+    """As it stands in the table; ``judged`` on half of the samples."""
+    variant, n = seen.variant, config.samples // (2 if judged else 1)
+    row: dict[str, Any] = {
+        "target": subject.model.target.words,
+        "model": subject.trained,
+        "method": variant.method,
+        "settings": variant.settings,
+        "tuned": tuned,
+        "measured": f"{n:,} samples" if variant.drawn else "exactly",
+    }
+    for name in ("before", "after", "before_between", "after_between", "ratio", "between_ratio"):
+        triple = each.triple if (each := getattr(seen, name)) is not None else (None,) * 3
+        row.update(zip((name, f"{name}_low", f"{name}_high"), triple, strict=True))
+    row |= {"divergence": seen.divergence.value, "width": seen.width, "width_change": seen.width_change.value}
+    return {**row, **seen.cost}
+
+
+def point_of(seen: Outcome) -> dict[str, Any]:
+    """As it stands in the figure."""
+    told = {"method": seen.variant.method, "settings": seen.variant.settings, "off_support": seen.after.triple}
+    return {**told, "between": seen.after_between.triple, "keeps": seen.keeps, **seen.cost}
+
+
+def values_of(config: Config, found: Found, subject: Subject, tuned: dict[str, Variant]) -> dict[str, Any]:
+    """What is claimed of restarts and repairs, and what the best published mitigation leaves over a restart."""
+    name = subject.target.replace("-", "_")
+    values: dict[str, Any] = {}
+    restart = outcome(config, found, subject, tuned["late restart"])
+    counted = restart.cost["more_evaluations"]
+    values |= {
+        f"restart_{name}_ratio": restart.between_ratio,
+        f"restart_{name}_evaluations": Estimate(counted, counted, counted, method="counted"),
+        f"restart_{name}_kl": restart.divergence,
+        f"restart_{name}_width": widest(restart.width_change),
+    }
+    for variant in tuned.values():
+        if variant.restart is not None:
+            part = "judge" if subject.chooses else "all"
+            seen = outcome(config, found, subject, variant, part)
+            values[f"{variant.method.replace('selective repair by', 'repair').replace(' ', '_')}_{name}_ratio"] = (
+                seen.ratio
+            )
+    rivals = [
+        outcome(config, found, subject, v)
+        for v in variants(config, subject)
+        if not v.drawn and v.method not in UNPUBLISHED
+    ]
+    left = [r.after_between for r in rivals if r.keeps and 0 < r.cost["more_evaluations"] <= BUDGET]
+    best = min(left, key=lambda each: each.value, default=None)
+    if best is None or min(best.value, restart.after_between.value) <= 0:
+        return {**values, f"published_over_restart_{name}": None}
+    return {**values, f"published_over_restart_{name}": ratio_of(best, restart.after_between)}
+
+
+def widest(change: Estimate) -> Estimate:
+    """The size of a change, with its interval."""
+    ends = sorted(map(abs, (change.low, change.high)))
+    return replace(change, value=abs(change.value), low=0.0 if change.low < 0 < change.high else ends[0], high=ends[1])
+
+
+def claims(config: Config) -> list[Claim]:
+    found = []
+    for subject in subjects(config):
+        if subject.trained != "well":
+            continue
+        name, words = subject.target.replace("-", "_"), subject.model.target.words
+        least = 100 if subject.model.shape == (1,) else 50
+        restart = f"{words}: a late restart"
+        rows = [
+            ("ratio", at_least(least), f"{restart} leaves the mass between the modes at least {least} times less"),
+            ("evaluations", below(BUDGET), f"{restart} asks for less than {BUDGET:.0%} more network evaluations"),
+            ("kl", below(KL), f"{restart} keeps the weights of the modes: their divergence, under {KL:g}"),
+            ("width", below(WIDTH), f"{restart} keeps the widths of the modes: largest change, under {WIDTH:.0%}"),
+        ]
+        for end, bound, said in rows:
+            found.append(Claim(f"{subject.target}-restart-{end}", f"restart_{name}_{end}", bound, said, "–"))
+        rival = (
+            f"{words}: no published mitigation that keeps weights and widths leaves less between the modes at up to "
+            f"{BUDGET:.0%} more evaluations: least of theirs over a restart's, at least 1"
+        )
+        found.append(Claim(f"{subject.target}-rivals", f"published_over_restart_{name}", at_least(1.0), rival, "–"))
+    return found
+
+
+def pareto(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    panels = {}
+    for subject in subjects(config):
+        if subject.key in measured.series:
+            title = f"{subject.model.target.words.split(' of ')[0]}, {subject.trained} trained"
+            panels[title] = measured.series[subject.key]
+    if not panels:
+        return None
+    plots.pareto(path, panels, PLAIN, "resample")
+    return (
+        "Mass off the support against what it costs in network evaluations, for every setting: the lower left is best. "
+        "Dashed: the undisturbed chain and, through its points, drawing again what a detector flags. Hollow: the "
+        "weights or the widths of the modes change too much."
+    )
+
+
+# fmt: off
+TIERS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "line.shipped": None, "line.noise.timesteps": 60, "line.size": 2000, "line.train.steps": 60,
+        "line.train.batch": 200, "other_line.noise.timesteps": 60, "other_line.size": 2000,
+        "other_line.train.steps": 60, "other_line.train.batch": 200, "lattice.shipped": None,
+        "lattice.target.side": 2, "lattice.noise.timesteps": 60, "lattice.size": 2000, "lattice.train.steps": 60,
+        "lattice.train.batch": 200, "under_line": 20, "under_lattice": 20, "samples": 2000,
+        "line_methods": (
+            *("Laplacian sharpening", "late restart", "stochastic tail", "resample by hal"),
+            "selective repair by residual",
+        ),
+        "lattice_methods": ("late restart",),
+    },
+    "quick": {},
+    "long": {
+        "lattices": ("grid", "diamond"), "lattice_methods": (), "other_line.train.steps": 20_000, "samples": 1_000_000,
+    },
+}
+# fmt: on
+"""What each tier differs in from the quick one, by dotted names."""
+
+STUDY = Study(
+    "mitigations",
+    figures="–",
+    summary="Which mitigation works: all of them on the same models, where the truth is known",
+    config=Config,
+    tiers=TIERS,
+    times={"smoke": "1 min", "quick": "20 min", "long": "~4 h"},
+    jobs=jobs,
+    measures=(leaderboard,),
+    claims=claims,
+    pictures=lambda config: [Picture("pareto", pareto)],
+)

@@ -1,0 +1,264 @@
+"""The study of mitigations, smaller than its smoke tier: its cells against what is found another way, what it says
+against its cells."""
+
+import math
+from functools import partial
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from intermode.errors import InputError
+from intermode.evaluation import Estimate, ratio_of, ratio_of_shares, share
+from intermode.exact import off_support
+from intermode.jobs import Store
+from intermode.mitigate import Sharpened
+from intermode.restart import Restart
+from intermode.studies import find
+from intermode.studies import mitigations as study
+from intermode.studies.mitigation_cells import Correction, portrait
+from intermode.studies.mitigations import METHODS, Config, Variant, change, divergence, every, subjects, variants
+from intermode.study import Found, configured, reproduce
+from intermode.study.steps import denoiser_of
+from intermode.targets.gaussian import line
+
+SETTINGS: dict[str, Any] = {
+    "lattices": (),
+    "line_methods": ("Laplacian sharpening", "late restart", "stochastic tail", "resample by hal", "fewer steps"),
+    "other_line.train.steps": 400,
+    "line.train.steps": 400,
+    "under_line": 100,
+}
+"""They differ from the smoke tier in these."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: metrics, jobs and folder."""
+    out = tmp_path_factory.mktemp("runs") / "mitigations"
+    metrics = reproduce("mitigations", "smoke", out, settings=SETTINGS)
+    return metrics, Found(find("mitigations").jobs(config()), Store(out / "jobs"), {}), out
+
+
+def config() -> Config:
+    found: Config = configured(find("mitigations"), "smoke", SETTINGS)
+    return found
+
+
+def variant(method: str, settings: str) -> Variant:
+    return next(v for v in every(60) if (v.method, v.settings) == (method, settings))
+
+
+def facts(found, subject: str, method: str, settings: str = "", end: str = "") -> dict[str, Any]:
+    return dict(found[f"{subject}-{variant(method, settings).key}{end}"].facts)
+
+
+def test_a_portrait_of_points_counted_by_hand():
+    target = line([0.0, 1.0], 0.05)
+    x = np.array([[-0.05], [0.05], [0.95], [1.0], [1.05], [0.5], [3.0], [np.nan]])
+    mass = np.array([0.2, 0.2, 0.1, 0.1, 0.1, 0.15, 0.05, 0.1])
+    found = portrait(target, x, mass)
+    assert found["value"] == pytest.approx(0.3)
+    assert found["between"] == pytest.approx(0.15)
+    assert found["weights"] == pytest.approx([4 / 7, 3 / 7])
+    assert found["widths"] == pytest.approx([1.0, math.sqrt(2 / 3)])
+
+
+def test_a_portrait_of_draws_of_the_target_is_the_targets():
+    """30,000 of them: weights and widths within 6 standard errors."""
+    n, target = 30_000, line([1, 2, 3], 0.05, [0.2, 0.5, 0.3])
+    found = portrait(target, target.sample(n, 0).double().numpy(), np.full(n, 1 / n))
+    for weight, width, true in zip(found["weights"], found["widths"], target.weights, strict=True):
+        assert weight == pytest.approx(true, abs=6 * math.sqrt(true * (1 - true) / n))
+        assert width == pytest.approx(1, abs=6 / math.sqrt(2 * true * n))
+    assert found["value"] == 0
+
+
+def test_divergence_and_change():
+    assert divergence([0.5, 0.5], [0.25, 0.75]) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert divergence([1.0, 0.0], [1.0, 0.0]) == 0
+    assert change([1.0, 0.8, 5.0], [1.0, 1.0, 0.0]) == pytest.approx(-0.2)
+    assert change([1.3, 0.8], [1.0, 1.0]) == pytest.approx(0.3)
+
+
+def test_exact_cells_are_off_support(run):
+    """Which carries the whole chain, on other grids."""
+    _, found, _ = run
+    target = line()
+    denoiser = denoiser_of(found["model-1d-well"])
+    cells = {
+        "plain": (facts(found, "1d-well", "ancestral"), denoiser, None),
+        "restart": (facts(found, "1d-well", "late restart", "k = 3, 4 passes"), denoiser, Restart(level=3, passes=4)),
+        "sharpened": (
+            facts(found, "1d-well", "Laplacian sharpening", "0.5, t ≤ 20"),
+            Sharpened(denoiser, 0.5, until=20),
+            None,
+        ),
+    }
+    for cell, of, sampler in cells.values():
+        mass = off_support(of, target, sampler)
+        assert cell["all"]["value"] == pytest.approx(mass.value, rel=1e-3)
+        assert cell["all"]["between"] == pytest.approx(mass.between, rel=1e-3)
+        assert cell["coarser"]["value"] == pytest.approx(mass.value, rel=0.02)
+    assert len({cell["all"]["value"] for cell, _, _ in cells.values()}) == 3
+
+
+def test_samples_agree_with_the_law(run):
+    """2,000 of each model: within 6 standard errors."""
+    _, found, _ = run
+    for subject in ("1d-well", "1d-under", "1d-other-well"):
+        exact = facts(found, subject, "ancestral")["all"]
+        drawn = facts(found, subject, "ancestral", end="-drawn")
+        p = exact["value"]
+        assert drawn["all"]["value"] == pytest.approx(p, abs=6 * math.sqrt(p * (1 - p) / 2000))
+        assert np.mean([drawn[half]["value"] for half in ("choose", "judge")]) == pytest.approx(drawn["all"]["value"])
+        assert drawn["n"] == {"all": 2000, "choose": 1000, "judge": 1000}
+
+
+def test_resampling_keeps_the_lowest_scores(run):
+    _, found, _ = run
+    cell = facts(found, "1d-well", "resample by hal", "90% kept")
+    tensors = found["1d-well-ancestral-drawn"].tensors()
+    kept = tensors["hal"].argsort()[: cell["n"]["all"]]
+    bad = line().label(tensors["x"][kept]).hallucinated
+    assert cell["n"]["all"] == 1800
+    assert cell["all"]["value"] == pytest.approx(bad.mean())
+    assert cell["thrown_away"] == pytest.approx(0.1)
+    assert cell["more_evaluations"] == pytest.approx(1 / 9)
+
+
+def test_evaluations_are_counted(run):
+    """Of 60: a passage of k + 1 for each restart, two more for a Laplacian in 1-D, fewer for fewer steps."""
+    _, found, _ = run
+    for method, settings, more in (
+        ("ancestral", "", 0),
+        ("late restart", "k = 3, 4 passes", 16),
+        ("Laplacian sharpening", "0.5, t ≤ 5", 12),
+        ("Laplacian sharpening", "1, t ≤ 20", 42),
+        ("fewer steps", "T / 2", -30),
+        ("stochastic tail", "τ = 15, z = 8", 0),
+    ):
+        assert facts(found, "1d-under", method, settings)["more_evaluations"] == pytest.approx(more / 60)
+
+
+def test_rows_hold_what_the_cells_found(run):
+    metrics, found, _ = run
+    rows = {(row["target"], row["model"], row["method"]): row for row in metrics["rows"]}
+    of = {s.key: partial(lambda *key: rows[key], s.model.target.words, s.trained) for s in subjects(config())}
+    assert len(rows) == len(metrics["rows"]) == 4 * 7  # the asked five, what they are compared with, for each model
+    for subject, own in of.items():
+        row = own("late restart")
+        after, before = facts(found, subject, "late restart", row["settings"]), facts(found, subject, "ancestral")
+        assert row["after"] == after["all"]["value"]
+        assert row["before_between"] == before["all"]["between"]
+        error = abs(after["all"]["value"] - after["coarser"]["value"])
+        assert row["after_high"] - row["after"] == pytest.approx(error)
+        assert row["ratio"] == pytest.approx(before["all"]["value"] / after["all"]["value"])
+        assert row["divergence"] == pytest.approx(divergence(after["all"]["weights"], before["all"]["weights"]))
+        assert row["tuned"] == ("here" if subject == "1d-well" else "on another model")
+        assert own("ancestral")["tuned"] == "no"
+    row = of["1d-other-well"]("resample by hal")
+    cell = facts(found, "1d-other-well", "resample by hal", row["settings"])
+    drawn = facts(found, "1d-other-well", "ancestral", end="-drawn")
+    counts = [(round(each["all"]["value"] * each["n"]["all"]), each["n"]["all"]) for each in (drawn, cell)]
+    assert (row["after"], row["after_low"], row["after_high"]) == pytest.approx(share(*counts[1]).triple)
+    assert row["ratio_low"] == pytest.approx(ratio_of_shares(*counts).low)
+    # a half that had no say where it was chosen
+    row = of["1d-well"]("resample by hal")
+    assert row["measured"] == "1,000 samples"
+    assert row["after"] == facts(found, "1d-well", "resample by hal", row["settings"])["judge"]["value"]
+    # a tail is compared with DDIM
+    row = of["1d-under"]("stochastic tail")
+    assert row["before"] == facts(found, "1d-under", "DDIM")["all"]["value"]
+
+
+def test_settings_are_those_that_leave_least_among_those_that_keep_weights_and_widths(monkeypatch):
+    left = {"a": (0.3, True), "b": (0.1, False), "c": (0.2, True)}
+    shown = [Variant("x", name) for name in left] + [Variant("y", "b")]
+
+    def outcome(config, found, subject, variant, part):
+        assert part == "choose"
+        value, keeps = left[variant.settings]
+        one = Estimate(value, value, value)
+        width = Estimate(0.0 if keeps else 0.2, 0.0, 0.2)
+        return study.Outcome(variant, one, one, one, one, None, None, Estimate(0.0, 0.0, 0.0), 1.0, width, {})
+
+    monkeypatch.setattr(study, "variants", lambda config, subject: shown)
+    monkeypatch.setattr(study, "outcome", outcome)
+    chosen = study.chosen(None, None, None)
+    assert {method: variant.settings for method, variant in chosen.items()} == {"x": "c", "y": "b"}
+
+
+def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
+    metrics, found, out = run
+    assert metrics["missing"] == []
+    assert {claim["id"] for claim in metrics["claims"]} == {
+        f"{target}-{end}"
+        for target in ("1d", "1d-other")
+        for end in ("restart-ratio", "restart-evaluations", "restart-kl", "restart-width", "rivals")
+    }
+    settings = next(row["settings"] for row in metrics["rows"] if row["method"] == "late restart")
+    after, before = facts(found, "1d-other-well", "late restart", settings), facts(found, "1d-other-well", "ancestral")
+    expected = ratio_of(
+        *(
+            Estimate(v := each["all"]["between"], v - (e := abs(v - each["coarser"]["between"])), v + e)
+            for each in (before, after)
+        )
+    )
+    assert metrics["values"]["restart_1d_other_ratio"] == pytest.approx(expected.value)
+    assert metrics["measures"]["restart_1d_other_ratio"]["low"] == pytest.approx(expected.low, rel=1e-6)
+    assert metrics["values"]["restart_1d_evaluations"] == after["more_evaluations"]
+    assert set(metrics["figures"]) == {"pareto"}
+    assert matplotlib.image.imread(out / "figures" / "pareto.png").std() > 0.02
+    report = (out / "report.html").read_text(encoding="utf-8")
+    for row in metrics["rows"]:
+        assert f"<td>{row['method']}</td>" in report
+
+
+def test_every_variant_is_another_job():
+    """On one model, and on each."""
+    full = Config(lattices=("grid", "diamond"), lattice_methods=())
+    names = [variant.key for variant in every(1000)]
+    assert len(set(names)) == len(names)
+    jobs = find("mitigations").jobs(full)
+    assert len({job.identity for job in jobs.values()}) == len(jobs)
+    assert len(jobs) == 8 * (len(names) + 2)  # a model and what is drawn of it
+    assert {variant.method for subject in subjects(full) for variant in variants(full, subject)} == set(METHODS)
+    trained = {subject.key: subject.model for subject in subjects(full)}
+    assert trained["2d-diamond-well"].shipped == trained["2d-diamond-well"].target.kind == "diamond"
+    assert trained["2d-under"].shipped is None
+
+
+@pytest.mark.parametrize("kind", ["sharpened", "guided", "score", "curvature", "quenched", "clipped"])
+def test_corrections_are_what_they_are_called(kind, modes, network, schedule):
+    from intermode.denoisers import NetworkDenoiser
+
+    denoiser = NetworkDenoiser(network(1), schedule)
+    corrected = Correction(kind, 0.7, 9).of(denoiser, modes)
+    name = {"score": "Robust", "curvature": "Robust", "guided": "DynamicallyGuided"}.get(kind, kind.title())
+    assert type(corrected).__name__ == name
+    assert corrected.until == (None if kind == "clipped" else 9)
+    assert 0.7 in vars(corrected).values() or kind == "clipped"
+    x = torch.linspace(-4, 4, 9)[:, None]
+    assert not torch.equal(corrected(x, 3), denoiser(x, 3))
+    if kind == "clipped":
+        assert (corrected.low, corrected.high) == pytest.approx((0.75, 3.25))
+    if name == "Robust":
+        assert corrected.along == kind
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples: 0 must be at least 1"),
+        ({"level": 20}, "level: 20 must lie in 40..998"),
+        ({"level": 999}, "level: 999 must lie in 40..998"),
+        ({"lattices": ("hexagon",)}, "lattices: unknown 'hexagon'; choose from grid, diamond"),
+        ({"line_methods": ("prayer",)}, "line_methods: unknown 'prayer'; choose from ancestral, Laplacian"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Config(**settings)
