@@ -156,12 +156,13 @@ def test_what_is_not_there_is_told_before_anything_heavy_is_imported(here):
 
 
 def test_each_command_is_a_function_of_the_same_name():
-    """But for list, data and status, which show what there is; watch is in Python alone."""
+    """But for list, data and status, which show what there is, and windows, which are critical; watch is in Python."""
     import intermode
 
     verbs = {name.replace("-", "_") for name in cli.COMMANDS} - {"list", "data", "status"}
-    assert verbs == {"train", "sample", "score", "filter", "off_support", "reproduce", "bench", "report"}
-    for verb in {*verbs, "watch"}:
+    sampling = {"sample", "score", "filter", "explore", "repair", "windows", "off_support"}
+    assert verbs == {"train", *sampling, "reproduce", "bench", "report"}
+    for verb in {*verbs - {"windows"}, "critical_windows", "watch"}:
         assert callable(getattr(intermode, verb)), verb
 
 
@@ -261,7 +262,7 @@ def test_the_width_of_the_terminal_does_not_cut_the_line(refused, monkeypatch, c
         ("--model.train.learning-rate inf", "learning_rate: inf must be a finite number"),
         ("--model.noise.beta-end 1", "model.noise.betas: 0.001 to 1.0 must satisfy 0 < beta_start <= beta_end < 1"),
         ("--threads 0", "threads: 0 must be a whole number, at least 1"),
-        ("--workers 0", "workers: 0 must be at least 1"),
+        ("--workers -1", "workers: -1 must be at least 1"),
         ("--device tpu", "device: tpu is not available; choose from cpu"),
         ("--on nowhere", "on: unknown 'nowhere'; choose ray"),
         ("--model.noise.timesteps 1000000000000", "out of memory"),

@@ -335,7 +335,7 @@ def windows(
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None,
     levels: tuple[int, ...] | None = None,
     scale: float | None = None,
-    target: Literal["line", "grid", "diamond", "shapes"] | None = None,
+    target: Annotated[str | None, tyro.conf.arg(metavar="line|grid|diamond|shapes")] = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -363,6 +363,8 @@ def windows(
 
     options.use(device, threads)
     targets: Mapping[str, Any] = {"line": line, "shapes": Shapes, **LATTICES}
+    if target is not None and target not in targets:
+        raise unknown("target", target, targets)
     labels = None if target is None else targets[target]()
     found = critical.critical_windows(
         load(model).to(device),
