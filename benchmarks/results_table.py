@@ -14,7 +14,7 @@ from typing import Any
 from intermode.detect.registry import DEFAULTS
 from intermode.errors import InputError
 from intermode.files import read_json, write_text
-from intermode.reports import interval, leaderboard, read_metrics
+from intermode.reports import by_model, interval, leaderboard, read_metrics
 from intermode.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,9 +98,9 @@ def auroc(row: dict[str, Any] | None) -> str:
     return f"{row['auroc']:.4f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]" if row else "–"
 
 
-def measured() -> dict[str, Any] | None:
-    """The benchmark's largest tier that was run."""
-    found = [ROOT / "results" / "bench" / tier / "metrics.json" for tier in TIERS]
+def measured(study: str = "bench") -> dict[str, Any] | None:
+    """The largest tier that was run."""
+    found = [ROOT / "results" / study / tier / "metrics.json" for tier in TIERS]
     path = next((path for path in found if path.exists()), None)
     return read_json(path) if path else None
 
@@ -172,6 +172,38 @@ def details(metrics: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def mitigations(metrics: dict[str, Any]) -> str:
+    """For each set of models that share their settings, a row for each mitigation: what it leaves on each, and what it
+    costs at worst."""
+    shared: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    models = by_model(metrics["rows"])
+    for name, rows in models.items():
+        shared.setdefault(tuple(sorted((row["method"], row["settings"]) for row in rows)), []).append(name)
+    parts = [f"Tier {metrics['tier']}; 95 % intervals of samples, or the difference of two grids, in brackets."]
+    for names in shared.values():
+        short = [name.partition(" of standard deviation")[0] + f" ({name.rpartition('(')[2]}" for name in names]
+        parts += [
+            "",
+            "| mitigation | settings | more evaluations | more time | "
+            + " | ".join(f"off the support: {name}" for name in short)
+            + " | weights: KL | widths: change | thrown away |",
+            "| --- | --- | ---: | ---: |" + " ---: |" * (len(names) + 3),
+        ]
+        for first in models[names[0]]:
+            rows = [next(row for row in models[name] if row["method"] == first["method"]) for name in names]
+            cells = [
+                first["method"],
+                first["settings"] or "–",
+                *(f"{100 * max(row[key] for row in rows):.2g} %" for key in ("more_evaluations", "more_time")),
+                *(f"{row['after']:.2e} [{row['after_low']:.2e}, {row['after_high']:.2e}]" for row in rows),
+                f"{max(row['divergence'] for row in rows):.1e}",
+                f"{100 * max((row['width_change'] for row in rows), key=abs):+.1f} %",
+                f"{100 * max(row['thrown_away'] for row in rows):.2g} %",
+            ]
+            parts.append("| " + " | ".join(cells) + " |")
+    return "\n".join(parts)
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """The text with what stands between the markers of that name replaced."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -205,13 +237,14 @@ def with_values(text: str) -> str:
 
 def contents() -> dict[str, str]:
     """What stands between the markers of each name."""
-    metrics = measured()
+    metrics, mended = measured(), measured("mitigations")
     return {
         "headline": headline(),
         "choice": choice(metrics) if metrics else "Not measured yet.",
         "results": table(),
         "leaderboard": leaders(metrics) if metrics else "Not measured yet.",
         "benchmark": details(metrics) if metrics else "Not measured yet.",
+        "mitigations": mitigations(mended) if mended else "Not measured yet.",
     }
 
 

@@ -78,6 +78,10 @@ def test_tables_hold_the_claims_of_all_kept_runs():
     for row in bench["rows"]:
         assert f"| `{row['detector']}` | {row['settings']} |" in results.details(bench)
         assert f"| `{row['detector']}` |" in results.leaders(bench)
+    mended = results.measured("mitigations")
+    for row in mended["rows"]:
+        assert f"| {row['method']} | {row['settings'] or '–'} |" in results.mitigations(mended)
+        assert f"| {row['after']:.2e} [" in results.mitigations(mended)
 
 
 def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeypatch):
