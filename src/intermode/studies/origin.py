@@ -19,6 +19,7 @@ seeds and judged on those of odd ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +35,7 @@ from intermode.samplers import Ancestral
 from intermode.studies.causes import Cause, Network, Variant, cost_job, learning
 from intermode.studies.learned_step import PREDICTORS, bootstrapped, learned_step, spearman
 from intermode.studies.switching import BETWEEN, VALUE, switch_job
-from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
+from intermode.study import Claim, Found, Measured, Missing, Picture, Study, at_least, below
 from intermode.study.configs import LatticeModel, LineModel, Training, check_least
 from intermode.study.steps import denoiser_of, mass_job, model_job
 
@@ -121,6 +122,16 @@ def jobs(config: Config) -> dict[str, Job]:
     return found
 
 
+def finished(config: Config, found: Found) -> dict[str, Variant]:
+    """The variants whose models are all there: a long run can be looked at before its end."""
+    there = {}
+    for name, variant in variants(config).items():
+        with suppress(Missing):
+            _ = masses(found, variant)
+            there[name] = variant
+    return there
+
+
 def masses(found: Found, variant: Variant, part: str = "value") -> list[float]:
     """Seed by seed: all of it, or the part ``between`` the modes or ``beyond`` them."""
     return [found[name].facts[part] for name in variant.masses()]
@@ -135,30 +146,38 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, n=n, method="Student, over seeds")
 
 
+def _share(fact: Mapping[str, Any], kind: str, k: int, part: int = BETWEEN) -> float:
+    return float(fact[kind][str(k)][part] / fact["learned"][part])
+
+
 def when(config: Config, found: Found) -> Measured:
-    """What the steps up to k make by themselves, and what the true score leaves there."""
+    """What the steps up to k make by themselves, and what the true score leaves there, in 1-D."""
     facts = [found[f"{name}_switched"].facts for name, _ in variants(config)["sampled"].models()]
-    flat = found["lattice_switched"].facts
-
-    def share(fact: Mapping[str, Any], kind: str, k: int, part: int = BETWEEN) -> float:
-        return float(fact[kind][str(k)][part] / fact["learned"][part])
-
     line = [
-        {"k": k, **{kind: over_seeds([share(fact, kind, k) for fact in facts]).triple for kind in ("made", "mended")}}
+        {"k": k, **{kind: over_seeds([_share(fact, kind, k) for fact in facts]).triple for kind in ("made", "mended")}}
         for k in sorted(config.switches)
     ]
+    values: dict[str, Estimate | float | int | None] = {
+        "made_in_last_10_1d": mean_of([_share(fact, "made", LAST, VALUE) for fact in facts]),
+        "made_in_last_10_1d_between": mean_of([_share(fact, "made", LAST) for fact in facts]),
+        "left_by_true_last_10_1d_between": over_seeds([_share(fact, "mended", LAST) for fact in facts]),
+    }
+    return Measured(values, {"when": line})
+
+
+def when_2d(config: Config, found: Found) -> Measured:
+    """The same of the model in 2-D: one, so that there is no interval."""
+    flat = found["lattice_switched"].facts
     plane = [
-        {"k": k, **{kind: share(flat, kind, k) for kind in ("made", "mended")}} for k in sorted(config.lattice_switches)
+        {"k": k, **{kind: _share(flat, kind, k) for kind in ("made", "mended")}}
+        for k in sorted(config.lattice_switches)
     ]
     values: dict[str, Estimate | float | int | None] = {
-        "made_in_last_10_1d": mean_of([share(fact, "made", LAST, VALUE) for fact in facts]),
-        "made_in_last_10_1d_between": mean_of([share(fact, "made", LAST) for fact in facts]),
-        "left_by_true_last_10_1d_between": over_seeds([share(fact, "mended", LAST) for fact in facts]),
-        "made_in_last_10_2d": share(flat, "made", LAST, VALUE),
-        "made_in_last_10_2d_between": share(flat, "made", LAST),
-        "left_by_true_last_10_2d_between": share(flat, "mended", LAST),
+        "made_in_last_10_2d": _share(flat, "made", LAST, VALUE),
+        "made_in_last_10_2d_between": _share(flat, "made", LAST),
+        "left_by_true_last_10_2d_between": _share(flat, "mended", LAST),
     }
-    return Measured(values, {"when": line, "when_2d": plane})
+    return Measured(values, {"when_2d": plane})
 
 
 def why(config: Config, found: Found) -> Measured:
@@ -182,30 +201,40 @@ def why(config: Config, found: Found) -> Measured:
 
 
 def growth(config: Config, found: Found) -> Measured:
-    """The mass as training grows, the exponents of its power law, and what stable targets are worth for their time."""
-    known, batch = variants(config), config.model.train.batch
-    measured = Measured(series={"growth": []})
-    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    """The mass as training grows, and the exponents of its power law."""
+    known, batch = finished(config, found), config.model.train.batch
+    measured = Measured({"training_slope": None}, {"growth": []})
     for cause in ("sampled", "exact"):
-        lengths = [known[cause], *(v for name, v in known.items() if name.startswith(f"{cause}_steps-"))]
-        lengths.sort(key=lambda variant: variant.model.train.steps)
-        samples = [variant.model.train.steps * batch for variant in lengths]
-        by_seed = np.array([masses(found, variant)[: config.other_seeds] for variant in lengths])
+        samples, by_seed = trainings(config, found, known, cause)
         for n, values in zip(samples, by_seed, strict=True):
-            row = {"target": cause, "samples": n, "mass": over_seeds(values).triple, "by_seed": values.tolist()}
+            row = {"target": cause, "samples": n * batch, "mass": over_seeds(values).triple, "by_seed": values.tolist()}
             measured.series["growth"].append(row)
-        curves[cause] = at, logs = np.log(samples), np.log(by_seed)
-        if len(lengths) > 1:
+        at, logs = np.log(samples), np.log(by_seed)
+        if len(at) > 1:
             end = "" if cause == "sampled" else f"_{cause}"
             measured.values[f"training_slope{end}"] = mean_of(np.polyfit(at, logs, 1)[0])
             measured.values[f"training_slope{end}_late"] = mean_of((logs[-1] - logs[-2]) / (at[-1] - at[-2]))
-    seconds = found["cost"].facts
+    return measured
+
+
+def trainings(config: Config, found: Found, known: Mapping[str, Variant], cause: str) -> tuple[list[int], np.ndarray]:
+    """Optimiser steps (L,) of the finished trainings on a target, and their masses (L, seeds)."""
+    chosen = [v for name, v in known.items() if name == cause or name.startswith(f"{cause}_steps-")]
+    chosen.sort(key=lambda variant: variant.model.train.steps)
+    by_seed = [masses(found, variant)[: config.other_seeds] for variant in chosen]
+    return [variant.model.train.steps for variant in chosen], np.array(by_seed)
+
+
+def worth(config: Config, found: Found) -> Measured:
+    """What stable targets cost, and what they are worth for their time."""
+    known, seconds = finished(config, found), found["cost"].facts
     cost = ratio_over_seeds(seconds["stable"], seconds["sampled"], paired=True)
-    measured.values["stable_cost"] = replace(cost, method="Student, of logarithms over repeats")
-    at, logs = curves["sampled"]
-    if len(at) > 1:  # what drawn noise reaches in the time of the stable targets
-        asked = np.log(config.model.train.steps * batch * cost.value)
-        reached = [float(np.exp(_along(asked, at, column))) for column in logs.T]
+    cost = replace(cost, method="Student, of logarithms over repeats")
+    measured = Measured({"stable_cost": cost, "stable_ratio_in_equal_time": None})
+    steps, by_seed = trainings(config, found, known, "sampled")
+    if len(steps) > 1 and "stable" in known:  # what drawn noise reaches in the time of the stable targets
+        asked = np.log(config.model.train.steps * cost.value)
+        reached = [float(np.exp(_along(asked, np.log(steps), column))) for column in np.log(by_seed).T]
         stable = masses(found, known["stable"])[: config.other_seeds]
         measured.values["stable_ratio_in_equal_time"] = ratio_over_seeds(stable, reached, paired=True)
     return measured
@@ -220,7 +249,7 @@ def _along(x: float, xs: np.ndarray, ys: np.ndarray) -> float:
 
 def networks(config: Config, found: Found) -> Measured:
     """The mass of other networks, over that of the paper's on the same target."""
-    known = variants(config)
+    known = finished(config, found)
     measured = Measured(series={"networks": []})
     for name, variant in known.items():
         cause, _, what = name.partition("_")
@@ -228,7 +257,7 @@ def networks(config: Config, found: Found) -> Measured:
             continue
         row = {"target": cause, "network": what or "paper's", "mass": over_seeds(masses(found, variant)).triple}
         measured.series["networks"].append({**row, "by_seed": masses(found, variant)})
-        if what:
+        if what and cause in known:
             base = masses(found, known[cause])[: variant.seeds]
             ratio = ratio_over_seeds(masses(found, variant), base, paired=True)
             measured.values[f"{name.replace('-', '_')}_ratio"] = ratio
@@ -239,12 +268,14 @@ def law(config: Config, found: Found) -> Measured:
     """Which number of the learned step predicts the mass between the modes, over all models."""
     timesteps = range(min(6, config.model.noise.timesteps))
     rows: list[dict[str, Any]] = []
-    for variant in variants(config).values():
+    for variant in finished(config, found).values():
         for (name, model), mass in zip(variant.models(), masses(found, variant, "between"), strict=True):
             denoiser = denoiser_of(found[name])
             steps = {t: learned_step(denoiser, model.target.target, t) for t in timesteps}
             numbers = {f"{p}_t{t}": step[p] for t, step in steps.items() for p in PREDICTORS}
             rows.append({"model": variant.name, "seed": model.seed, "mass": mass, **numbers})
+    if not rows:
+        raise Missing("no model is there")
     choose, judge = ([row for row in rows if (row["seed"] - config.seed) % 2 == odd] for odd in (0, 1))
 
     def pairs(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -433,7 +464,7 @@ STUDY = Study(
     tiers=TIERS,
     times={"smoke": "30 s", "quick": "20 min", "long": "~3 h", "paper": "hours, GPU"},
     jobs=jobs,
-    measures=(when, why, growth, networks, law),
+    measures=(when, when_2d, why, growth, worth, networks, law),
     claims=claims,
     pictures=lambda config: [Picture(f.__name__, f) for f in (origin, lengths, architectures, prediction)],
 )
