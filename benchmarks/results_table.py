@@ -48,9 +48,9 @@ def table() -> str:
 
 HEADLINE = (
     ("gaussian-1d", "interpolation"),
-    ("gaussian-1d", "true-score"),
+    ("origin", "target-noise"),
     ("gaussian-1d", "detection"),
-    ("gaussian-1d", "detection-best"),
+    ("mitigations", "1d-restart-ratio"),
     ("recursion-2d", "filter-5"),
     ("shapes", "duplicates-paper"),
 )
