@@ -207,7 +207,14 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
     assert {claim["id"] for claim in metrics["claims"]} == {
         f"{target}-{end}"
         for target in ("1d", "1d-other")
-        for end in ("restart-ratio", "restart-evaluations", "restart-kl", "restart-width", "rivals")
+        for end in (
+            "restart-ratio",
+            "restart-evaluations",
+            "restart-kl",
+            "restart-width",
+            "restart-least-ratio",
+            "rivals",
+        )
     }
     settings = next(row["settings"] for row in metrics["rows"] if row["method"] == "late restart")
     after, before = facts(found, "1d-other-well", "late restart", settings), facts(found, "1d-other-well", "ancestral")
@@ -219,6 +226,8 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
     )
     assert metrics["values"]["restart_1d_other_ratio"] == pytest.approx(expected.value)
     assert metrics["measures"]["restart_1d_other_ratio"]["low"] == pytest.approx(expected.low, rel=1e-6)
+    exact = [facts(found, "1d-well", *of)["all"]["between"] for of in SHOWN if of[0] in ("late restart", "ancestral")]
+    assert metrics["values"]["restart_1d_least_ratio"] == pytest.approx(max(exact) / min(exact))
     assert metrics["values"]["restart_1d_evaluations"] == pytest.approx(after["more_evaluations"])
     assert set(metrics["figures"]) == {"pareto"}
     assert matplotlib.image.imread(out / "figures" / "pareto.png").std() > 0.02

@@ -368,14 +368,24 @@ def exact_pair(name: str, fine: Any, coarse: Any) -> tuple[Estimate, Estimate, E
     return floor[0], floor[1], ratio_of(before, after) if min(before.value, after.value) > 0 else None
 
 
+def outcomes(config: Config, found: Found, subject: Subject, part: str = "all") -> dict[str, Outcome]:
+    """Of all variants that are there, by their keys."""
+    seen = {}
+    for variant in variants(config, subject):
+        try:
+            seen[variant.key] = outcome(config, found, subject, variant, part)
+        except Missing:
+            continue
+    return seen
+
+
 def chosen(config: Config, found: Found, subject: Subject) -> dict[str, Variant]:
     """Of each method the settings that leave least off the support, if some keep weights and widths among those."""
-    best: dict[str, tuple[bool, float, Variant]] = {}
-    for variant in variants(config, subject):
-        seen = outcome(config, found, subject, variant, "choose")
-        rank = not seen.keeps, seen.after.value, variant
-        best[variant.method] = min(best.get(variant.method, rank), rank, key=lambda each: each[:2])
-    return {method: variant for method, (_, _, variant) in best.items()}
+    best: dict[str, Outcome] = {}
+    for seen in outcomes(config, found, subject, "choose").values():
+        rivals = best.get(seen.variant.method, seen), seen
+        best[seen.variant.method] = min(rivals, key=lambda each: (not each.keeps, each.after.value))
+    return {method: seen.variant for method, seen in best.items()}
 
 
 def leaderboard(config: Config, found: Found) -> Measured:
@@ -383,31 +393,34 @@ def leaderboard(config: Config, found: Found) -> Measured:
     measured = Measured(dict.fromkeys(claim.measure for claim in claims(config)))
     tuned: dict[tuple[int, ...], dict[str, Variant]] = {}
     for subject in subjects(config):
-        try:
-            if subject.chooses:
-                tuned[subject.model.shape] = chosen(config, found, subject)
-            if subject.model.shape in tuned:
-                measure(config, found, subject, tuned[subject.model.shape], measured)
-        except Missing as error:
-            measured.notes.append(f"{subject.key}: {error}")
+        if subject.chooses:
+            tuned[subject.model.shape] = chosen(config, found, subject)
+        if missing := measure(config, found, subject, tuned[subject.model.shape], measured):
+            measured.notes.append(f"{subject.key}: {missing} settings are not measured yet.")
     return measured
 
 
-def measure(config: Config, found: Found, subject: Subject, tuned: dict[str, Variant], measured: Measured) -> None:
-    """A row for each method on a model, all its settings as a series, and what is claimed of a well-trained one."""
-    seen = {variant.key: outcome(config, found, subject, variant) for variant in variants(config, subject)}
-    methods = [each.variant.method for each in seen.values()]
+def measure(config: Config, found: Found, subject: Subject, tuned: dict[str, Variant], measured: Measured) -> int:
+    """A row for each method on a model, all its settings as a series, and what is claimed of a well-trained one.
+
+    Returns:
+        how many settings are missing.
+    """
+    seen, every_one = outcomes(config, found, subject), variants(config, subject)
+    methods = [variant.method for variant in every_one]
     rows = []
     for method, variant in tuned.items():
         several = methods.count(method) > 1
         judged = several and subject.chooses and variant.drawn
-        shown = outcome(config, found, subject, variant, "judge") if judged else seen[variant.key]
         where = ("here" if subject.chooses else "on another model") if several else "no"
-        rows.append(row_of(config, subject, shown, where, judged))
+        if variant.key in seen:
+            shown = outcome(config, found, subject, variant, "judge") if judged else seen[variant.key]
+            rows.append(row_of(config, subject, shown, where, judged))
     measured.rows += sorted(rows, key=lambda row: row["after"])
     measured.series[subject.key] = [point_of(each) for each in seen.values()]
     if subject.trained == "well":
-        measured.values |= values_of(subject, seen, tuned)
+        measured.values |= values_of(subject, seen, {m: v for m, v in tuned.items() if v.key in seen})
+    return len(every_one) - len(seen)
 
 
 def row_of(config: Config, subject: Subject, seen: Outcome, tuned: str, judged: bool) -> dict[str, Any]:
@@ -453,6 +466,12 @@ def values_of(subject: Subject, seen: Mapping[str, Outcome], tuned: Mapping[str,
         f"restart_{name}_kl": restart.divergence,
         f"restart_{name}_width": widest(restart.width_change),
     }
+    restarts = [each for each in seen.values() if each.variant.method == "late restart"]
+    least = min(restarts, key=lambda each: each.after_between.value)
+    values |= {
+        f"restart_{name}_least_ratio": least.between_ratio,
+        f"restart_{name}_least_width": widest(least.width_change),
+    }
     rivals = [each for each in seen.values() if each.variant.method in RIVALS and each.keeps]
     left = [each.after_between for each in rivals if each.cost["more_evaluations"] <= BUDGET]
     best = min(left, key=lambda each: each.value, default=None)
@@ -475,15 +494,18 @@ def claims(config: Config) -> list[Claim]:
         name, words = subject.target.replace("-", "_"), subject.model.target.words
         least = 100 if subject.model.shape == (1,) else 50
         half = 0.5 / subject.model.noise.timesteps  # of an evaluation: they are whole
-        restart = f"{words}: a late restart"
+        restart, narrow = f"{words}: a late restart", f"{words}: one that may narrow the modes more"
         rows = [
+            ("least-ratio", at_least(least), f"{narrow} leaves the mass between them at least {least} times less"),
             ("ratio", at_least(least), f"{restart} leaves the mass between the modes at least {least} times less"),
             ("evaluations", below(BUDGET + half), f"{restart} asks for at most {BUDGET:.0%} more network evaluations"),
             ("kl", below(KL), f"{restart} keeps the weights of the modes: their divergence, under {KL:g}"),
             ("width", below(WIDTH), f"{restart} keeps the widths of the modes: largest change, under {WIDTH:.0%}"),
         ]
         for end, bound, said in rows:
-            found.append(Claim(f"{subject.target}-restart-{end}", f"restart_{name}_{end}", bound, said, "–"))
+            found.append(
+                Claim(f"{subject.target}-restart-{end}", f"restart_{name}_{end.replace('-', '_')}", bound, said, "–")
+            )
         rival = (
             f"{words}: no published mitigation that is not told the modes, and keeps their weights and widths, leaves "
             f"less between them at up to {BUDGET:.0%} more evaluations: least of theirs over a restart's, at least 1"
@@ -495,7 +517,7 @@ def claims(config: Config) -> list[Claim]:
 def pareto(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     panels = {}
     for subject in subjects(config):
-        if subject.key in measured.series:
+        if measured.series.get(subject.key):
             title = f"{subject.model.target.words.split(' of ')[0]}, {subject.trained} trained"
             panels[title] = measured.series[subject.key]
     if not panels:
