@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench engines keep ship results docs clean
+.PHONY: setup demo mnist lenet test test-all lint bench engines keep known ship results docs clean
 
 setup: $(VENV)/.installed
 
@@ -35,7 +35,10 @@ engines: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/engines.py
 
 keep: setup
-	$(BIN)/python benchmarks/keep_result.py $(RUN)
+	$(BIN)/python benchmarks/keep_result.py keep $(RUN) $(JOBS)
+
+known: setup
+	$(BIN)/python benchmarks/keep_result.py known $(RESULT) $(JOBS)
 
 ship: setup
 	$(BIN)/python benchmarks/ship.py $(RUN) $(NAME)

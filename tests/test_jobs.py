@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from intermode.engines import Engine, Here, OnRay, Processes, engine
 from intermode.errors import InputError
 from intermode.files import read_json, write_json
-from intermode.jobs import Job, Store, described, run_jobs
+from intermode.jobs import Job, Missing, Store, described, facts_of, put_facts, run_jobs
 
 ENGINES = [Here, lambda: Processes(2)]
 JSON = st.recursive(
@@ -256,3 +256,30 @@ def test_a_plan_is_written_before_the_work(tmp_path: Path) -> None:
     write_json(store.path / "plan.json", {})
     run_jobs([job], store, Here())
     assert read_json(store.path / "plan.json") == {}  # nothing was to be done
+
+
+def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_read_is_done_anew(tmp_path) -> None:
+    sources = [number(value, f"number-{value}") for value in (1.0, 2.0, 3.0)]
+    known = Job("known", work.total, {"of": "two"}, {"a": sources[0], "b": sources[1]})
+    run_jobs([*sources[:2], known], Store(tmp_path / "first"), Here())
+    facts = json.loads(json.dumps(facts_of(tmp_path / "first")))
+
+    store = Store(tmp_path / "second")
+    assert put_facts(facts, store.path) == 3
+    assert run_jobs([*sources[:2], known], store, Here()) == {}
+    assert not list(store.path.glob("*/visits"))  # nothing was left to do
+    done = store.done(known)
+    assert done is not None
+    assert done.facts == facts[known.folder]["facts"]
+    assert done.made == facts[known.folder]["made"]
+    with pytest.raises(Missing, match=r"known.*only its facts were kept"):
+        done.tensors()
+
+    more = Job("more", work.total, {"of": "two others"}, {"b": sources[1], "c": sources[2]})
+    assert run_jobs([*sources, known, more], store, Here()) == {}
+    assert not (store.folder(sources[0]) / "visits").exists()
+    assert visits(store, sources[1]) == visits(store, sources[2]) == 1
+    assert store.done(more).facts["value"] == 5.0
+    assert store.done(sources[1]).whole
+    assert not store.done(known).whole
+    assert put_facts(facts, store.path) == 0  # what is there stays

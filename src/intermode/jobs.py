@@ -10,6 +10,9 @@ ends with the beginning of it. So a folder is never wrong: another config is ano
 * ``result.json``: facts found, and what they were made with (commit, versions, device, seconds). It is written last and
   renamed into its place: a job that has it is finished; one that lacks it goes on from what its folder holds.
 
+Facts are small and files are not, so that a run is kept and passed on as its facts (:func:`facts_of`). Where they are
+put down again (:func:`put_facts`) a job counts as finished until one that is not reads it: then it is done anew.
+
 This is all there is of resuming: the same jobs, asked for again, find what is finished. Who does them is an engine's
 business (:mod:`intermode.engines`). Content-addressed folders are an old idea (Nix, git); joblib, redun and exca keep
 results so too, but unpickle what they find, which a folder from somebody else must never make us do.
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 
     from intermode.engines import Engine
 
-__all__ = ["Assignment", "Done", "Job", "Running", "Store", "carry_out", "described", "digest", "read_done", "run_jobs"]
+__all__ = ["Assignment", "Done", "Job", "Missing", "Running", "Store"]
+__all__ += ["carry_out", "described", "digest", "facts_of", "put_facts", "read_done", "run_jobs"]
 
 HEARTBEAT_S = 1.0
 """Seconds between two looks of a worker at how far it is; one silent for ten of them has stopped."""
@@ -126,19 +130,36 @@ class Job:
         return f"{self.name}-{self.identity[:12]}"
 
 
+class Missing(Exception):
+    """A result that is not there: its job failed or was not begun; or files, where only facts were kept."""
+
+
 @dataclass(frozen=True)
 class Done:
     """A finished job.
 
     Attributes:
-        folder: where its files are.
+        place: the path of its folder.
         facts: what its function returned.
         made: commit, versions, device and seconds.
+        whole: its files are there, too.
     """
 
-    folder: Path
+    place: Path
     facts: dict[str, Any]
     made: dict[str, Any]
+    whole: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are.
+
+        Raises:
+            Missing: only its facts were kept.
+        """
+        if not self.whole:
+            raise Missing(f"{self.place.name} (only its facts were kept)")
+        return self.place
 
     def tensors(self, name: str = "tensors") -> dict[str, Tensor]:
         """Those of a file that the job wrote with :meth:`Running.save`."""
@@ -229,7 +250,30 @@ def read_done(folder: Path) -> Done | None:
         record = read_json(folder / "result.json")
     except InputError:
         return None
-    return Done(folder, record["facts"], record["made"])
+    return Done(folder, record["facts"], record["made"], record.get("whole", True))
+
+
+def facts_of(store: Path) -> dict[str, Any]:
+    """Of the finished jobs of a folder, by the names of their folders: what they compute, found, and were made with."""
+    found = {}
+    for folder in sorted(path.parent for path in store.glob("*/result.json")):
+        if (done := read_done(folder)) is not None:
+            found[folder.name] = {"job": read_json(folder / "job.json"), "facts": done.facts, "made": done.made}
+    return found
+
+
+def put_facts(facts: Mapping[str, Any], store: Path) -> int:
+    """Put down facts that were kept; jobs that are finished there already are left as they are.
+
+    Returns:
+        of how many jobs.
+    """
+    new = [name for name in facts if read_done(store / name) is None]
+    for name in new:
+        kept = facts[name]
+        write_json(store / name / "job.json", kept["job"])
+        write_json(store / name / "result.json", {"facts": kept["facts"], "made": kept["made"], "whole": False})
+    return len(new)
 
 
 def carry_out(assignment: Assignment, progress: Progress | None = None) -> str | None:
@@ -353,15 +397,17 @@ def _needed(wanted: Iterable[Job], store: Store) -> dict[str, Job]:
     """The jobs that have to be done, inputs before those that read them; nothing behind a finished job is."""
     needed: dict[str, Job] = {}
 
-    def visit(job: Job) -> None:
-        if job.folder in needed or store.done(job) is not None:
+    def visit(job: Job, read: bool) -> None:
+        done = store.done(job)
+        if job.folder in needed or (done is not None and (done.whole or not read)):
             return
         for source in job.inputs.values():
-            visit(source)
+            visit(source, True)
         needed[job.folder] = job
+        (store.folder(job) / "result.json").unlink(missing_ok=True)  # facts without the files that are to be read
 
     for job in wanted:
-        visit(job)
+        visit(job, False)
     return needed
 
 

@@ -32,7 +32,7 @@ from intermode.engines import engine
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.files import read_json, write_json
-from intermode.jobs import Done, Job, Store, described, run_jobs
+from intermode.jobs import Done, Job, Missing, Store, described, run_jobs
 from intermode.progress import Progress
 from intermode.provenance import provenance
 from intermode.values import check_machine
@@ -146,10 +146,6 @@ class Measured:
         """The estimate of that name; a plain number has no interval."""
         found = self.values.get(name)
         return found if found is None or isinstance(found, Estimate) else Estimate(found, found, found)
-
-
-class Missing(Exception):
-    """A result that is not there because its job failed."""
 
 
 class Found(Mapping[str, Done]):
@@ -351,7 +347,7 @@ def reproduce(
     from intermode.explorer import explore_run
     from intermode.reports import write_report
 
-    explore_run(place, [done for job in wanted if (done := store.done(job)) is not None])
+    explore_run(place, [done for job in wanted if (done := store.done(job)) is not None and done.whole])
     write_report(place)
     return metrics
 
