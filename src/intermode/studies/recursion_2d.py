@@ -1,9 +1,9 @@
 r"""Collapse by training on one's own output, on the grid of Gaussians (paper: section 6; Figs. 7, 8a).
 
-Arms: everything as it comes (``all``), a random selection from a somewhat larger pool (``random``), and the samples
-with the lowest Hal of that pool (``hal``); if it is asked for, all of a pool in which what looks worst was repaired
-(``repair``). Measured of the pool of each generation: the share of hallucinations; how many modes are still covered
-(hold at least a tenth of their true share); and the divergence
+Arms: everything as it comes (``all``); a random selection from a somewhat larger pool (``random``); the samples with
+the lowest Hal of that pool (``hal``); and all of a pool in which what looks worst was repaired (``repair``). Of each
+pool is measured: the share of hallucinations; how many modes are still covered (hold at least a tenth of
+their true share); and the divergence
 
 .. math::
     \mathrm{KL}(\hat p \,\|\, q) = \sum_c \hat p_c \log(\hat p_c / q_c)
@@ -78,7 +78,7 @@ class Config(Recursion):
         train=Training(2500, 1000),
     )
     drawing: Drawing = Drawing()
-    arms: Arms = Arms(extra=250, seeds=3)
+    arms: Arms = Arms(("all", "random", "hal", "repair"), extra=250, seeds=3)
     window: tuple[int, int] = (0, 8)
     exact: bool = False
 
@@ -235,7 +235,7 @@ STUDY = Study(
     summary="Training on one's own output: collapse, and how filtering slows it",
     config=Config,
     tiers=TIERS,
-    times={"smoke": "20 s", "quick": "15 min", "long": "~7 h", "paper": "~7 h, GPU"},
+    times={"smoke": "20 s", "quick": "20 min", "long": "~8 h", "paper": "~9 h, GPU"},
     jobs=jobs,
     measures=(measure,),
     claims=claims,
