@@ -85,7 +85,7 @@ def test_a_description_builds_it_again(network):
         ({"attention": [2]}, "outside 0..1"),
         ({"patch": 0}, "at least 1"),
         ({"width": 3}, "do not fit"),
-        ({"kind": "transformer"}, "mlp, unet or lenet"),
+        ({"kind": "transformer"}, "mlp, unet, local or lenet"),
     ],
 )
 def test_descriptions_that_make_no_network(changed, word):

@@ -56,7 +56,7 @@ _HOME = {
     "thresholds": ("Threshold",),
     "errors": ("InputError",),
 }
-_OF_PIPELINES = ("ModelMixin", "PatchUNet2DModel")
+_OF_PIPELINES = {"networks.unet": ("ModelMixin", "PatchUNet2DModel"), "networks.local": ("LocalConvModel",)}
 """Not public: diffusers looks here for the network of a pipeline's folder."""
 
 __all__ = [
@@ -98,8 +98,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    homes = {**_HOME, "networks.unet": _OF_PIPELINES}
-    for module, names in homes.items():
+    for module, names in {**_HOME, **_OF_PIPELINES}.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,8 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
 
     Args:
         config: ``kind``, ``mlp`` (:class:`intermode.networks.mlp.ResidualMLP`), ``unet``
-            (:class:`intermode.networks.unet.PatchUNet2DModel`) or ``lenet`` (:class:`intermode.networks.lenet.LeNet`,
+            (:class:`intermode.networks.unet.PatchUNet2DModel`), ``local``
+            (:class:`intermode.networks.local.LocalConvModel`) or ``lenet`` (:class:`intermode.networks.lenet.LeNet`,
             a classifier), and the arguments of that class.
         seed: of the weights.
 
@@ -27,11 +28,13 @@ def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
     """
     settings = dict(config)
     kind = settings.pop("kind", None)
-    if kind not in ("mlp", "unet", "lenet"):
-        raise InputError(f"network: unknown kind {kind!r}; choose mlp, unet or lenet")
+    if kind not in ("mlp", "unet", "local", "lenet"):
+        raise InputError(f"network: unknown kind {kind!r}; choose mlp, unet, local or lenet")
     make: type[nn.Module]
     if kind == "unet":  # imported here: diffusers takes seconds
         from intermode.networks.unet import PatchUNet2DModel as make
+    elif kind == "local":
+        from intermode.networks.local import LocalConvModel as make
     elif kind == "lenet":
         from intermode.networks.lenet import LeNet as make
     else:

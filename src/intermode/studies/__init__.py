@@ -20,6 +20,7 @@ STUDIES = {
     "gaussian-2d": "gaussian_2d",
     "recursion-2d": "recursion_2d",
     "shapes": "shapes",
+    "shapes-causes": "shapes_causes",
     "critical-windows": "critical_windows",
     "recursion-shapes": "recursion_shapes",
     "recursion-mnist": "recursion_mnist",

@@ -34,6 +34,8 @@ __all__ = [
     "LatticeModel",
     "LineModel",
     "LinearNoise",
+    "LocalConv",
+    "LocalShapesModel",
     "Mixture",
     "Model",
     "Pool",
@@ -193,6 +195,33 @@ class UNet:
 
 
 @dataclass(frozen=True)
+class LocalConv:
+    """A convolutional network of images that sees (2 reach + 1) patches.
+
+    Attributes:
+        patch: side of the patches that it folds into channels.
+        width: channels inside.
+        blocks: residual blocks ...
+        reach: ... of which so many look at neighbouring patches.
+        position: tell each place where it is.
+        attention: look at everything, once.
+    """
+
+    patch: int = 4
+    width: int = 96
+    blocks: int = 4
+    reach: int = 4
+    position: bool = True
+    attention: bool = False
+
+    def description(self, shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+        """For :func:`intermode.networks.build`."""
+        if classes:
+            raise InputError("network: the local one is told no classes")
+        return {"kind": "local", "sample_size": shape[-1], "in_channels": shape[0], **asdict(self)}
+
+
+@dataclass(frozen=True)
 class Training:
     """How a network is trained; see :class:`intermode.training.TrainConfig`.
 
@@ -312,19 +341,27 @@ class ImageModel(Model):
     size: int = 5000
     prediction: ClassVar[Prediction] = "v"
     noise: CosineNoise | LinearNoise = CosineNoise()
-    network: UNet = UNet()
+    network: UNet | LocalConv = UNet()
     train: Training = Training(steps=12_000, batch=32, ema=0.999)
 
 
 @dataclass(frozen=True)
 class Images:
-    """Simple Shapes."""
+    """Simple Shapes.
+
+    Attributes:
+        keep_blank: all-black images are part of the data.
+    """
+
+    keep_blank: bool = False
 
     @cached_property
     def target(self) -> Shapes:
-        return Shapes()
+        return Shapes(self.keep_blank)
 
-    words: ClassVar[str] = "shapes"
+    @property
+    def words(self) -> str:
+        return "shapes, blank ones among them" if self.keep_blank else "shapes"
 
 
 @dataclass(frozen=True)
@@ -332,6 +369,18 @@ class ShapesModel(ImageModel):
     """A model of Simple Shapes."""
 
     target: Images = Images()
+
+
+@dataclass(frozen=True)
+class LocalShapesModel(ShapesModel):
+    """A model of Simple Shapes that sees a part of the image only.
+
+    Blank images stay in the data: it cannot know that the other columns are blank, too.
+    """
+
+    target: Images = Images(keep_blank=True)
+    network: LocalConv = LocalConv()
+    train: Training = Training(steps=12_000, batch=32, learning_rate=2e-3, ema=0.999)
 
 
 @dataclass(frozen=True)
