@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench engines keep known ship results docs clean
+.PHONY: setup demo mnist lenet test test-all lint bench engines keep known ship results docs wheel clean
 
 setup: $(VENV)/.installed
 
@@ -48,6 +48,11 @@ results: setup
 
 docs: setup
 	$(BIN)/python benchmarks/schedulers_table.py
+
+# into dist, once what is committed makes one that works in an empty environment
+wheel: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 1 -m "slow or not slow" tests/test_wheel.py
+	$(BIN)/python -m build --no-isolation
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
