@@ -12,7 +12,7 @@ from intermode.errors import InputError
 
 VERBS = [
     *("load", "train", "sample", "score", "filter", "repair", "off_support", "watch", "critical_windows"),
-    *("reproduce", "bench", "report", "explore"),
+    *("reproduce", "bench", "report", "explore", "explain"),
 ]
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
@@ -23,7 +23,7 @@ NOUNS = [
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 34
+    assert len(dir(intermode)) == 35
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)
@@ -71,6 +71,7 @@ ARGUMENTS = {
     "bench": ("teir", "tier"),
     "report": ("rn", "run"),
     "explore": ("scors", "scores"),
+    "explain": ("indx", "index"),
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from intermode.detect.window import SNR, Fraction, Window
     from intermode.errors import InputError
     from intermode.exact import off_support
+    from intermode.explaining import explain
     from intermode.explorer import explore
     from intermode.filtering import filter
     from intermode.integrations.watching import watch
@@ -46,6 +47,7 @@ _HOME = {
     "repairs": ("Repair", "Repaired", "repair"),
     "reports": ("report",),
     "explorer": ("explore",),
+    "explaining": ("explain",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
     "restart": ("Restart",),
     "schedules": ("cosine", "linear"),
@@ -80,6 +82,7 @@ __all__ = [
     "cosine",
     "critical_windows",
     "diamond",
+    "explain",
     "explore",
     "filter",
     "grid",

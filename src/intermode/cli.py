@@ -357,15 +357,10 @@ def windows(
     """
     from intermode import critical
     from intermode.models import load
-    from intermode.targets.gaussian import line
-    from intermode.targets.lattice import LATTICES
-    from intermode.targets.shapes import Shapes
+    from intermode.targets.known import named
 
     options.use(device, threads)
-    targets: Mapping[str, Any] = {"line": line, "shapes": Shapes, **LATTICES}
-    if target is not None and target not in targets:
-        raise unknown("target", target, targets)
-    labels = None if target is None else targets[target]()
+    labels = None if target is None else named(target)
     found = critical.critical_windows(
         load(model).to(device),
         sampler=None if chain == options.CHAIN else chain.made(),
@@ -497,6 +492,70 @@ def explore(
     print(f"page: {explorer.explore(**given, progress=True)}; open it in a browser")
 
 
+def explain(
+    model: options.Model,
+    samples: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SAMPLES|RUN")]],
+    index: tyro.conf.Positional[Annotated[int, tyro.conf.arg(metavar="INDEX")]],
+    *,
+    out: Path | None = None,
+    scores: Path | None = None,
+    by: str | None = None,
+    data: Path | None = None,
+    target: Annotated[str | None, tyro.conf.arg(metavar="line|grid|diamond|shapes")] = None,
+    labels: Path | None = None,
+    column: str | None = None,
+    level: options.Level = None,
+    chain: Group[options.Chain] = options.CHAIN,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Explain one sample: how suspect it is, what it lies between, when it was decided, what a restart makes of it.
+
+    Args:
+        model: a shipped model's name, or a folder: of a model, or of a pipeline of diffusers.
+        samples: a folder of images, .npy, .csv, .safetensors, .parquet, a folder written by datasets or by intermode
+            sample; or the run of a study.
+        index: of the sample, from 0.
+        out: the picture, a .png; a .json beside it has the sentences and all numbers. SAMPLES-INDEX.png here unless
+            given.
+        scores: of the samples (.parquet, .csv, .npy); unless given, those that they bring, and else some of them are
+            scored.
+        by: name of the score, where there are several.
+        data: training data, whose nearest samples are looked for.
+        target: what the data is, if that is known; that of a shipped model is.
+        labels: classes of the samples (.npy or .csv), for a model that is told them.
+        column: of a table, that holds the samples; found out unless given.
+        level: where restarts begin, as of intermode repair.
+        seed: noise belongs to (seed, sample).
+        device: cpu or cuda.
+        threads: torch's on a CPU.
+    """
+    picture = Path(f"{samples.resolve().stem}-{index}.png") if out is None else out
+    from intermode import explaining
+    from intermode.filtering import check_outside
+    from intermode.models import load
+    from intermode.scores import read_classes
+    from intermode.targets.known import named, of_model
+
+    explaining.check_picture(picture)
+    check_outside(picture, samples)
+    options.use(device, threads)
+    found = explaining.explain(
+        load(model).to(device),
+        samples,
+        index,
+        target=of_model(model) if target is None else named(target),
+        condition=None if labels is None else {"class_labels": read_classes(labels, "labels")},
+        level=options.level_of(level),
+        sampler=chain.made(),
+        **_of(locals(), "scores", "by", "data", "column", "seed"),
+        progress=True,
+    )
+    found.save(picture)
+    print(f"{found}\npicture: {picture}; numbers: {picture.with_suffix('.json')}")
+
+
 def data(
     name: tyro.conf.Positional[Annotated[Literal["mnist", "fashion-mnist"], tyro.conf.arg(metavar="NAME")]],
     *,
@@ -550,6 +609,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "status": status,
     "report": report,
     "explore": explore,
+    "explain": explain,
     "data": data,
 }
 

@@ -30,7 +30,7 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["COLUMN", "KINDS", "SIZE", "NearestShapes", "nearest", "places", "raster", "render"]
+__all__ = ["COLUMN", "KINDS", "SIZE", "NearestShapes", "around", "nearest", "places", "raster", "render"]
 
 SIZE = 64
 """Side of an image in pixels."""
@@ -110,6 +110,42 @@ def render(present: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarr
         dy, dx = np.nonzero(raster(name))
         images[i[:, None], row[i, kind, None] + dy, column[i, kind, None] + dx] = 255
     return images
+
+
+def around(
+    x: np.ndarray, present: np.ndarray, row: np.ndarray, column: np.ndarray, *, keep_blank: bool = False
+) -> tuple[np.ndarray, list[str]]:
+    """(m, 64, 64) uint8, the support images that differ from one in a single column, and in what: in words.
+
+    There a shape stands at one of the up to eight neighbouring places, or is not there. Where there is none, it is
+    added where x is most like it.
+
+    Args:
+        x: (64, 64) intensities in [0, 1] of the image.
+        present, row, column: (3,) of the support image, as :class:`NearestShapes` has them.
+        keep_blank: the all-black image belongs to the support.
+    """
+    found, words = [], []
+    for kind, name in enumerate(KINDS):
+        down, across = places(name)
+        if not present[kind]:
+            strip = x[None, :, kind * COLUMN : (kind + 1) * COLUMN].astype(np.float64)
+            y, left = np.divmod(int(_correlate(strip, raster(name)).argmax()), across)
+            found.append((True, int(y), int(left), kind))
+            words.append(f"a {name}")
+            continue
+        if keep_blank or present.sum() > 1:
+            found.append((False, 0, 0, kind))
+            words.append(f"no {name}")
+        for dy, dx, _ in _steps(name):
+            y, left = int(row[kind]) + dy, int(column[kind]) - kind * COLUMN + dx
+            if 0 <= y < down and 0 <= left < across:
+                found.append((True, y, left, kind))
+                words.append(f"the {name} one place away")
+    there, rows, columns = (np.repeat(part[None], len(found), 0) for part in (present, row, column))
+    for k, (shown, top, left, kind) in enumerate(found):
+        there[k, kind], rows[k, kind], columns[k, kind] = shown, top, left + kind * COLUMN
+    return render(there, rows, columns), words
 
 
 def _correlate(strip: np.ndarray, mask: np.ndarray) -> np.ndarray:
