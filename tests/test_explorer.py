@@ -203,8 +203,8 @@ def test_what_is_on_the_screen_is_what_the_command_does(pictures, here, capsys):
     for table, at in ((0, 35), (0, 0), (0, 39), (1, 12), (2, 17)):
         t, command = score["tables"][table], score["command"]
         word = t["share"].split()[at]
-        words = [command["before"], "--kept", word, command["within"] if table else "", command["after"]]
-        assert cli.main(shlex.split(" ".join(words))[1:]) == 0
+        words = command["before"] + word + (command["within"] if table else "") + command["after"]
+        assert cli.main(shlex.split(words)[1:]) == 0
         capsys.readouterr()
         record = read_json(here / "made-filtered" / "threshold.json")
         record = record[table - 1] if table else record
@@ -438,7 +438,7 @@ def test_the_command_of_a_run_filters_its_pool(run, here, capsys):
     folder, x, score, _ = run
     found = found_in(explore(folder))
     command, whole = found["scores"][0]["command"], found["scores"][0]["tables"][0]
-    words = shlex.split(f"{command['before']} --kept {whole['share'].split()[400]} {command['after']}")
+    words = shlex.split(command["before"] + whole["share"].split()[400] + command["after"])
     assert cli.main(words[1:]) == 0
     kept = load_tensors(here / "pool-0a-filtered" / "kept.safetensors")[0]
     assert torch.equal(kept["samples"], x[score <= unpack(whole["value"])[400]])
@@ -494,3 +494,75 @@ def test_filter_and_the_table_agree_on_samples_in_memory():
 def test_what_is_missing_is_said_on_the_page(pictures, here):
     subject = replace(open_subject(here / "made"), missing=("this is missing",))
     assert page_of(subject, "", progress=Silent())["missing"] == ["this is missing"]
+
+
+def test_samples_in_memory_are_looked_at_and_the_call_does_what_is_on_the_screen(here):
+    """Samples as they were drawn; and an array of bytes with scores, labels and classes of its own."""
+    rng = np.random.default_rng(0)
+    x, hal, lid = torch.rand(60, 1, 8, 8) * 2 - 1, rng.exponential(size=60), rng.normal(size=60)
+    classes = torch.arange(60) % 3
+    samples = intermode.Samples(
+        x, {"hal": hal, "lid": lid}, np.zeros(60, bool), 1.0, condition={"class_labels": classes}
+    )
+    pixels = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    scores, labels, within = lid.copy(), np.where(rng.random(60) < 0.3, 1.0, 0.0), np.array(["a", "b"] * 30)
+    scores[:2], labels[:5] = np.nan, np.nan
+    cases = [
+        (explore(samples), {"samples": samples}, {"hal": hal, "lid": lid}, classes.numpy().astype(str), 60),
+        (
+            explore(pixels, scores=scores, labels=labels, within=within, out="other.html"),
+            {"samples": pixels, "scores": scores, "within": within},
+            {"score": scores},
+            within,
+            58,
+        ),
+    ]
+    assert cases[0][0].name == "samples-explorer.html"
+    for path, names, expected, words, scored in cases:
+        found = found_in(path)
+        assert found["ids"] == [str(k) for k in range(60)]
+        assert [score["name"] for score in found["scores"]] == list(expected)
+        for score in found["scores"]:
+            for table, at in ((0, 40), (1, 5)):
+                t, command = score["tables"][table], score["command"]
+                share_kept = t["share"].split()[at]
+                line = command["before"] + share_kept + (command["within"] if table else "") + command["after"]
+                done = eval(line, {"intermode": intermode} | names)
+                mask = done.mask if table == 0 else done.mask & (words == t["label"])
+                assert mask.sum() == unpack(t["kept"])[at]
+                assert done.cuts[table - 1 if table else 0].threshold.value == unpack(t["value"])[at]
+            assert score["tables"][0]["samples"] - score["tables"][0]["unscored"] == scored
+    np.testing.assert_array_equal(decoded(found["pictures"][7]), pixels[7])
+    assert found["unlabelled"] == 5
+    np.testing.assert_array_equal(unpack(found["hallucinated"]), np.nan_to_num(labels, nan=2))
+
+
+def test_numbers_in_memory_are_points(here):
+    x = torch.randn(30, 2)
+    with pytest.warns(UserWarning, match="there are none; give some"):
+        found = found_in(explore(x))
+    np.testing.assert_array_equal(unpack(found["points"]["values"]).reshape(-1, 2), x.numpy())
+    assert found["scores"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scores": np.zeros(9)}, "scores: 9 for 10 samples"),
+        ({"labels": np.zeros(9)}, r"labels: numbers of shape \(9,\); must be \(10,\)"),
+        ({"labels": np.full(10, 2.0)}, "labels: must be 1 for what is hallucinated"),
+        ({"within": np.zeros(9)}, "within: given must hold 10 values"),
+        ({"column": "image"}, "column: is for tables in files"),
+        ({"data": "nowhere.npy"}, "data: is for images; samples holds none"),
+    ],
+)
+def test_what_does_not_fit_samples_in_memory_is_one_line(here, given, words):
+    with pytest.raises(InputError, match=words):
+        explore(np.zeros((10, 2)), **given)
+    assert list(here.iterdir()) == []
+
+
+def test_scores_of_files_are_files(pictures, here):
+    with pytest.raises(InputError, match="scores: of samples in files are a file too"):
+        explore("made", scores=pictures[1])
+    assert not list(here.glob("*.html"))

@@ -511,7 +511,7 @@ function drawExport() {
   const share = shareWords(t)[chosen.cut];
   const { before, within, after } = score().command;
   const one = t.label === null;
-  $("command").textContent = [before, "--kept", share, ...(one ? [] : [within]), after].join(" ");
+  $("command").textContent = before + share + (one ? "" : within) + after;
   $("json").textContent = JSON.stringify({ value: values(t)[chosen.cut], rule: `quantile: kept ${share}`, score: score().score }, null, 2);
   $("export-means").textContent = one
     ? "The command keeps and removes what is kept and removed here. It changes nothing that is there."

@@ -19,6 +19,7 @@ from intermode.data.pixels import picture_of
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.explorer.cuts import Axis, cuts_of
+from intermode.explorer.held import Held
 from intermode.explorer.pictures import Neighbours, points, sprite
 from intermode.explorer.subject import Subject, Trajectories
 from intermode.files import write_text
@@ -94,7 +95,7 @@ def page_of(
     }
     if pictured:
         found |= _pictures(subject, rows, data, progress)
-    elif (drawn := points(subject.source.path, subject.column, rows)) is not None:
+    elif (drawn := _points(subject, rows)) is not None:
         ranges = [_range(column) for column in drawn.T]
         found["points"] = {"dimensions": drawn.shape[1], "range": ranges, "values": _packed(drawn.ravel(), "f4")}
     if subject.within is not None:
@@ -159,6 +160,11 @@ def _range(values: np.ndarray) -> list[float]:
     low, high = np.quantile(finite, [0.005, 0.995])
     width = 0.3 * (high - low) or 1.0
     return [float(max(finite.min() - 0.2 * width, low - width)), float(min(finite.max() + 0.2 * width, high + width))]
+
+
+def _points(subject: Subject, rows: np.ndarray) -> np.ndarray | None:
+    source = subject.source
+    return source.points(rows) if isinstance(source, Held) else points(source.path, subject.column, rows)
 
 
 def _score(subject: Subject, name: str, values: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
@@ -226,18 +232,22 @@ def _triples(estimates: Sequence[Estimate | None]) -> list[dict[str, str]]:
 
 
 def _command(subject: Subject, by: str | None) -> dict[str, str]:
-    """The words of ``intermode filter`` before and after the share that is kept."""
+    """The words that filter, before and after the share that is kept: a command, or a call in Python."""
+    if subject.call is not None:
+        call, within = subject.call
+        named = "" if by is None else f", by={by!r}"
+        return {"before": f"{call}{named}, kept=", "within": within, "after": ")"}
     path = subject.source.path
     stem = path.parent.name if path.stem == "tensors" else path.stem
     words = ["intermode", "filter", str(path)]
     for option, value in (("scores", subject.scored_by), ("column", subject.column), ("by", by)):
         if value is not None:
             words += [f"--{option}", str(value)]
-    within = [] if subject.within is None else ["--within", subject.within[0]]
+    within = "" if subject.within is None else shlex.join(["--within", subject.within[0]])
     return {
-        "before": shlex.join(words),
-        "within": shlex.join(within),
-        "after": shlex.join(["--out", f"{stem}-filtered"]),
+        "before": f"{shlex.join(words)} --kept ",
+        "within": f" {within}",
+        "after": f" {shlex.join(['--out', f'{stem}-filtered'])}",
     }
 
 

@@ -7,9 +7,10 @@ detector. Jobs that read it say more: which samples are ``hallucinated``, and by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from intermode.filtering import groups_of, hallucinated_of, scores_for, scores_f
 from intermode.jobs import Done, read_done
 from intermode.scores import scores_beside
 
-__all__ = ["Subject", "Trajectories", "is_pool", "is_run", "open_subject"]
+__all__ = ["Looked", "Subject", "Trajectories", "is_pool", "is_run", "open_subject"]
 
 CLASSES = ("condition.class_labels", "label")
 """Columns that are taken for classes unless others are named: of samples drawn by class, and of image folders."""
@@ -45,6 +46,21 @@ class Trajectories:
     x0_hat: np.ndarray
 
 
+class Looked(Protocol):
+    """What a page asks of n samples; see :class:`intermode.data.source.Source`."""
+
+    path: Path
+
+    @property
+    def has_pictures(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def ids(self, first: int, stop: int) -> list[str]: ...
+
+    def pictures(self, indices: Sequence[int]) -> list[np.ndarray | None]: ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """A data set of n samples and what is known of them.
@@ -59,9 +75,11 @@ class Subject:
         rules: (n,) why a sample is hallucinated, in words; None without.
         trajectories: None without.
         missing: what a user might expect and there is not, a line each.
+        call: of samples in memory, the words of the call of :func:`intermode.filter` before ``, kept=``, and those that
+            cut within classes; None for samples in files, which a command filters.
     """
 
-    source: Source
+    source: Looked
     column: str | None = None
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     scored_by: Path | None = None
@@ -70,6 +88,7 @@ class Subject:
     rules: np.ndarray | None = None
     trajectories: Trajectories | None = None
     missing: tuple[str, ...] = ()
+    call: tuple[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -108,9 +127,10 @@ def open_subject(
     if path.is_dir() and (path / SAMPLES).is_file():
         path = path / SAMPLES
     pool = read_done(path) if path.is_dir() else None
-    found = Subject(open_source(path if pool is None else path / TENSORS, column=column), column)
-    if scores is not None or scores_beside(found.source.path) is not None:
-        known = scores_for(None, found.source, scores)
+    source = open_source(path if pool is None else path / TENSORS, column=column)
+    found = Subject(source, column)
+    if scores is not None or scores_beside(source.path) is not None:
+        known = scores_for(None, source, scores)
         named = {name: values for name, values in known.columns.items() if not np.isnan(values).all()}
         found = replace(found, scores=named, scored_by=scores)
     if not found.scores:
@@ -119,13 +139,13 @@ def open_subject(
     if within is not None:
         # None leaves out nothing: each sample must have a label
         words = np.empty(len(found), dtype=object)
-        for label, rows in groups_of(within, len(found), found.source):
+        for label, rows in groups_of(within, len(found), source):
             words[rows] = label
         found = replace(found, within=(within, words.astype(str)))
     else:
-        found = replace(found, within=_classes(found.source))
+        found = replace(found, within=_classes(source))
     if labels is not None:
-        found = replace(found, hallucinated=hallucinated_of(scores_from(labels, "labels"), len(found), found.source))
+        found = replace(found, hallucinated=hallucinated_of(scores_from(labels, "labels"), len(found), source))
     return found if pool is None else _told(found, pool)
 
 
