@@ -11,6 +11,7 @@ from intermode.errors import InputError
 from intermode.evaluation import (
     Estimate,
     detection,
+    matched,
     over_seeds,
     precision,
     ratio_of,
@@ -355,3 +356,18 @@ def test_precision_where_an_end_removes_nothing():
         precision(0.0, 1.0, 0.1)
     with pytest.raises(InputError, match=r"rate: 2 \[2, 2\] is no share"):
         precision(0.5, 0.5, 2)
+
+
+def test_at_matched_content_what_only_counts_content_is_at_chance():
+    rng = np.random.default_rng(0)
+    content = rng.integers(1, 4, 4000)
+    bad = rng.random(4000) < np.array([0, 0.02, 0.1, 0.3])[content]
+    counting = content + 0.0
+    assert detection(counting, bad).auroc.value > 0.7
+    assert matched(counting, bad, content).value == pytest.approx(0.5)
+    knowing = rng.normal(size=4000) + 2 * bad
+    found = matched(knowing, bad, content)
+    # two normal distributions 2 apart: Phi(sqrt(2)) = 0.921
+    assert found.low < 0.921 < found.high
+    assert found.n == bad.sum()
+    assert matched(counting, np.zeros(4000, dtype=bool), content) is None

@@ -1,5 +1,7 @@
 """The study of images: its smoke tier as a whole, what it says of scores, and what it refuses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torch
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Store
-from intermode.studies.shapes import LABELS, STUDY, WORDS, Config, against, jobs
+from intermode.studies.image_scores import PARTS
+from intermode.studies.shapes import LABELS, STUDY, WORDS, Config, against, content, jobs
 from intermode.study import configured, reproduce
 from intermode.study.steps import labelled, pool_of
 from intermode.targets.shapes import Shapes
@@ -34,8 +37,8 @@ def test_smoke_tier_says_what_it_must(run):
     assert sum(16 * values[f"{kind}_rate"] for kind in kinds) == pytest.approx(16 * values["off_support_rate"])
     assert [sum(counts) for counts in metrics["series"]["shapes_per_image"].values()] == [16] * 3
     ids = ["hallucinates", "duplicates-paper", "duplicates-best", "off-support-paper", "off-support-best"]
-    assert [claim["id"] for claim in metrics["claims"]] == [*ids, "true-score"]
-    assert len([note for note in metrics["notes"] if "too few" in note]) == 2
+    assert [claim["id"] for claim in metrics["claims"]] == [*ids, "true-score", "hal-matched", "own-matched"]
+    assert len([note for note in metrics["notes"] if "too few" in note]) == 4
     assert {"samples", "hallucinated", "film-strips", "loss"} <= set(metrics["figures"])
     for figure in metrics["figures"]:
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
@@ -110,15 +113,52 @@ def test_hal_is_judged_where_there_is_enough_to_judge():
     assert "9 of 800" in few.notes[0]
 
 
+def test_a_score_that_counts_shapes_is_told_from_one_that_knows(monkeypatch):
+    config = configured(STUDY, "smoke", {"auditor": None})
+    rng, n = np.random.default_rng(0), 3000
+    shapes = rng.integers(1, 4, n)
+    bad = rng.random(n) < np.array([0, 0.05, 0.2, 0.4])[shapes]
+    labels = SimpleNamespace(
+        duplicate=bad, hallucinated=bad, rule=np.where(bad, "duplicate", "in-support"),
+        counts_by_kind=np.stack([shapes, 0 * shapes, 0 * shapes], 1),
+    )  # fmt: skip
+    x = torch.from_numpy(shapes / 25 - 1 + rng.normal(0, 1e-3, n))[:, None, None, None].expand(n, 1, 2, 2)
+    counting, knowing = shapes + rng.normal(0, 0.1, n), bad + rng.normal(0, 0.3, n)
+    pool = SimpleNamespace(x=x, scores={"hal": counting, "hal-0-5": counting, "hal-5-9": counting})
+    look = {f"part.{part}": torch.from_numpy(np.stack([counting, knowing])) for part in PARTS}
+    look |= {f"critical.{name}": torch.from_numpy(knowing) for name in ("residual", "bias", "hal-renoise")}
+    look["rows"] = torch.arange(n)
+    monkeypatch.setattr("intermode.studies.shapes.labels_of", lambda *_: labels)
+    monkeypatch.setattr("intermode.studies.shapes.pool_of", lambda _: pool)
+    measured = content(config, {"own": SimpleNamespace(tensors=lambda: look), "pool": None})
+    values = measured.values
+    assert values["positives"] == bad.sum()
+    assert values["white_auroc"].low > 0.65
+    assert abs(values["white_matched_auroc"].value - 0.5) < 0.05
+    assert values["hal_paper_auroc_finished"].low > 0.65
+    assert abs(values["hal_paper_matched_auroc"].value - 0.5) < 0.05
+    assert values["own_critical_matched_auroc"].low > 0.95
+    assert values["best_matched_auroc"].value >= values["own_critical_matched_auroc"].value
+    rows = {row["score"]: row for row in measured.rows if row["target"] == "two of a kind"}
+    assert rows["bias"]["at"] == f"t = {config.timesteps[1]}"
+    assert (rows["bias"]["tuned on labels"], rows["residual, critical window"]["tuned on labels"]) == ("yes", "no")
+    first, second = measured.series["matched_by_level"]
+    assert first["bias"][0] < 0.6 < 0.95 < second["bias"][0]
+    assert [note for note in measured.notes if "0 images deformed" in note]
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
+        ({"levels": ()}, "levels"),
+        ({"levels": (0, 500)}, "levels"),
+        ({"scored": 0}, "scored"),
         ({"window": (850, 700)}, "window"),
         ({"window": (700, 1200)}, "window"),
         ({"model.shipped": None, "model.network.patch": 5}, "divide 64"),
         ({"pool.steps": 1}, "steps"),
         ({"pool.n": 0}, "n: 0"),
-        ({"ideal": 0}, "n: 0"),
+        ({"ideal": 0}, "ideal: 0"),
         ({"model.shipped": None, "model.network.channels": (10,)}, "multiples of 32"),
         ({"model.noise.timesteps": 900}, "pretrained"),
         ({"pool.chunk": 0}, "chunk"),

@@ -4,6 +4,8 @@ r"""How well a score separates hallucinated from in-support samples, with interv
 * kept at r removed: the share of in-support samples kept by the threshold that removes r of the hallucinations.
 * removed at k kept: the share of hallucinations removed by the threshold that keeps k of the in-support ones.
 * precision: the share of hallucinations among what is removed, which needs to know how rare they are.
+* all of them *at matched content*: among samples that hold equally much, averaged with the weights of the
+  hallucinations there. A score that only counts what is in a sample is at chance then.
 
 Intervals are 95 %: Wilson's for shares, the percentile bootstrap otherwise. All three statistics depend on the
 in-support scores only through how many fall between two neighbouring hallucinated scores, so a bootstrap
@@ -29,6 +31,7 @@ __all__ = [
     "Detection",
     "Estimate",
     "detection",
+    "matched",
     "over_seeds",
     "precision",
     "ratio_of",
@@ -292,3 +295,31 @@ def detection(scores: Any, hallucinated: Any, *, seed: int = 0, resamples: int =
             # every resample agrees and the bootstrap's interval has no width: Wilson's says more
             estimates[column] = share(round(point[column] * total), total)
     return Detection(*estimates)
+
+
+def matched(scores: Any, hallucinated: Any, content: Any, *, of: str = "auroc", seed: int = 0) -> Estimate | None:
+    """A statistic of :class:`Detection` among samples of equal content.
+
+    Args:
+        scores, hallucinated: (n,), as in :func:`detection`.
+        content: (n,) whole numbers: how much a sample holds, such as its shapes.
+        of: name of the statistic.
+        seed: of the bootstrap.
+
+    Returns:
+        its mean over the contents that have two samples of each class, with the weights of the hallucinations; None
+        if none has.
+    """
+    scores, hallucinated, content = map(np.asarray, (scores, hallucinated, content))
+    total, square, weight = 0.0, 0.0, 0
+    for value in np.unique(content[hallucinated]):
+        here = content == value
+        count = int(hallucinated[here].sum())
+        if count >= 2 and (~hallucinated[here]).sum() >= 2:
+            found: Estimate = getattr(detection(scores[here], hallucinated[here], seed=seed), of)
+            total, weight = total + count * found.value, weight + count
+            square += (count * (found.high - found.low) / (2 * Z)) ** 2
+    if weight == 0:
+        return None
+    middle, reach = total / weight, Z * math.sqrt(square) / weight
+    return Estimate(middle, max(middle - reach, 0.0), min(middle + reach, 1.0), n=weight, method="bootstrap by content")

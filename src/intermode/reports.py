@@ -22,10 +22,12 @@ PIXELS = 1.7
 FIELDS = ("tier", "config", "values", "claims", "figures", "notes")
 
 
-def number(value: float | int | None) -> str:
+def number(value: float | int | str | None) -> str:
     """A value as it stands in tables."""
     if value is None:
         return "–"
+    if isinstance(value, str):
+        return value
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}"

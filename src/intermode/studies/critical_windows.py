@@ -11,7 +11,6 @@ Only errors and some good samples are scored: an AUROC does not depend on how ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,7 +29,7 @@ from intermode.detect.critical import windows_of
 from intermode.detect.hal import HalRenoise
 from intermode.detect.lid import LID
 from intermode.detect.residual import Residual
-from intermode.evaluation import Estimate, detection
+from intermode.evaluation import Estimate, detection, matched
 from intermode.jobs import Job, Running
 from intermode.noise import NoiseStream
 from intermode.sampling import even_chunk
@@ -159,22 +158,6 @@ def judged(config: Config, found: Found, key: str) -> tuple[np.ndarray, np.ndarr
     return use, bad[use], content
 
 
-def matched(scores: np.ndarray, bad: np.ndarray, content: np.ndarray, seed: int) -> Estimate | None:
-    """AUROC among samples of equal content, with the weights of the bad ones there."""
-    total, square, weight = 0.0, 0.0, 0
-    for value in np.unique(content[bad]):
-        here = content == value
-        count = int(bad[here].sum())
-        if count >= 2 and (~bad[here]).sum() >= 2:
-            auroc = detection(scores[here], bad[here], seed=seed).auroc
-            total, weight = total + count * auroc.value, weight + count
-            square += (count * (auroc.high - auroc.low) / 3.92) ** 2
-    if weight == 0:
-        return None
-    middle, reach = total / weight, 1.96 * math.sqrt(square) / weight
-    return Estimate(middle, max(middle - reach, 0.0), min(middle + reach, 1.0), n=weight, method="bootstrap by content")
-
-
 def measure_of(key: str) -> Callable[[Config, Found], Measured]:
     """The measures of one model."""
 
@@ -213,7 +196,7 @@ def measures(key: str, config: Config, found: Found) -> Measured:
         if name == JUDGED:
             measured.values[prefix] = auroc
         if content is not None:
-            at_equal = matched(scores, bad, content, config.seed)
+            at_equal = matched(scores, bad, content, seed=config.seed)
             measured.values[f"{prefix}_matched_{name.replace('-', '_')}"] = at_equal
             if name == JUDGED:
                 measured.values[f"{prefix}_matched"] = at_equal

@@ -157,7 +157,7 @@ def when(config: Config, found: Found) -> Measured:
         {"k": k, **{kind: over_seeds([_share(fact, kind, k) for fact in facts]).triple for kind in ("made", "mended")}}
         for k in sorted(config.switches)
     ]
-    values: dict[str, Estimate | float | int | None] = {
+    values: dict[str, Estimate | float | int | str | None] = {
         "made_in_last_10_1d": mean_of([_share(fact, "made", LAST, VALUE) for fact in facts]),
         "made_in_last_10_1d_between": mean_of([_share(fact, "made", LAST) for fact in facts]),
         "left_by_true_last_10_1d_between": over_seeds([_share(fact, "mended", LAST) for fact in facts]),
@@ -172,7 +172,7 @@ def when_2d(config: Config, found: Found) -> Measured:
         {"k": k, **{kind: _share(flat, kind, k) for kind in ("made", "mended")}}
         for k in sorted(config.lattice_switches)
     ]
-    values: dict[str, Estimate | float | int | None] = {
+    values: dict[str, Estimate | float | int | str | None] = {
         "made_in_last_10_2d": _share(flat, "made", LAST, VALUE),
         "made_in_last_10_2d_between": _share(flat, "made", LAST),
         "left_by_true_last_10_2d_between": _share(flat, "mended", LAST),

@@ -8,6 +8,10 @@ t = 700..850 and at others; the best window is chosen on half of the samples and
 the support is counted by kind: an image whose shape lies half way between two neighbouring places is interpolation
 between nearest modes and perfect to the eye.
 
+What a score sees, the error or the amount of what is in an image, is asked of the finished images
+(:mod:`intermode.studies.image_scores`): of those with two of a kind, and of those with a deformed shape. Another model
+may be the auditor.
+
 The control is the ideal denoiser of :mod:`intermode.targets.shape_denoiser`, sampled in the same way: a perfect model,
 whose images are all on the support and whose Hal is not zero.
 """
@@ -25,11 +29,13 @@ import torch
 
 from intermode import plots
 from intermode.denoisers import Denoiser
-from intermode.evaluation import detection, share
+from intermode.errors import InputError
+from intermode.evaluation import Estimate, detection, matched, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
+from intermode.studies.image_scores import PARTS, Judgement, Truth, families, judge, look_job, trivial, white
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
-from intermode.study.configs import Pool, ShapesModel
+from intermode.study.configs import LocalShapesModel, Pool, ShapesModel, check_least
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
 from intermode.study.steps import label_job, labelled, model_job, pool_job, pool_of, sampled
 from intermode.targets.shape_oracle import ShapeLabels
@@ -61,18 +67,41 @@ WORDS = {
 """The kinds of error in words, by the oracle's rule."""
 
 
+WHO = {"own": "", "audit": ", by the auditor"}
+"""Which model is asked for a score, in names of values and of scores."""
+
+
 @dataclass(frozen=True)
 class Config(Judged):
     """Settings of ``shapes``; training the model instead of taking the shipped one takes an hour on two cores.
 
     Attributes:
         ideal: images of the ideal denoiser, drawn as the pool is.
+        auditor: another model that scores the images, too.
+        scored: finished images with two of a kind that are scored, at most, and twice as many others.
+        levels: timesteps that they are re-noised to, as thousandths of T ...
+        noises: ... and how often to each.
     """
 
     model: ShapesModel = ShapesModel(shipped="shapes")
     pool: Pool = Pool("small", 250, 32, 1024)
     window: tuple[int, int] = (700, 850)
     ideal: int = 1000
+    auditor: ShapesModel | None = None
+    scored: int = 250
+    levels: tuple[int, ...] = (50, 100, 200, 400, 600, 700, 750, 800, 850, 900, 950)
+    noises: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, 1, "ideal", "scored", "noises")
+        if not self.levels or not all(0 < level < 1000 for level in self.levels):
+            raise InputError(f"levels: {self.levels} must be thousandths of T, 1..999, at least one")
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """The levels on this T."""
+        return tuple(dict.fromkeys(level * self.model.noise.timesteps // 1000 for level in self.levels))
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -112,7 +141,13 @@ def jobs(config: Config) -> dict[str, Job]:
     ideal = pool_job("ideal", config.model, control, config.seed, config.detectors(()))
     strip = Job("ideal-strip", follow_ideal, {**drawn, "pool": control, "noise": config.model.noise}, {"pool": ideal})
     labels = label_job("labels", pool, config.model.target)
-    return {"model": model, "pool": pool, "labels": labels, "film-strips": strips, "ideal": ideal, "ideal-strip": strip}
+    how = config.model.target, config.timesteps, config.noises, config.seed, config.scored
+    found = {"own": look_job("own-look", model, pool, *how)}
+    if config.auditor is not None:
+        found["auditor"] = model_job("auditor", config.auditor)
+        found["audit"] = look_job("audit-look", found["auditor"], pool, *how)
+    drawn_ones = {"model": model, "pool": pool, "labels": labels, "ideal": ideal}
+    return {**drawn_ones, "film-strips": strips, "ideal-strip": strip, **found}
 
 
 def labels_of(config: Config, found: Found, pool: str = "pool") -> ShapeLabels:
@@ -217,7 +252,7 @@ def control(config: Config, found: Found) -> Measured:
     )
 
 
-def judge(config: Config, found: Found) -> Measured:
+def hal(config: Config, found: Found) -> Measured:
     """Hal against both labels."""
     scores, labels, measured = pool_of(found["pool"]).scores, labels_of(config, found), Measured()
     for label in LABELS:
@@ -250,6 +285,68 @@ def against(label: Label, scores: Any, bad: np.ndarray, seed: int) -> Measured:
     return measured
 
 
+def content(config: Config, found: Found) -> Measured:
+    """Every score of the finished images, and what is left of it at matched content."""
+    labels, rows = labels_of(config, found), found["own"].tensors()["rows"].numpy()
+    pool, shapes = pool_of(found["pool"]), np.asarray(labels.counts_by_kind).sum(1)
+    scores = [*trivial(pool.x[rows], config.seed)]
+    windows = {name.removeprefix("hal-"): pool.scores[name][rows] for name in sorted(pool.scores) if name != "hal"}
+    scores += [("hal, the paper's window", {"": pool.scores["hal"][rows]}), ("hal, best window", windows)]
+    scores += families(found["own"], config.timesteps).items()
+    if config.auditor is not None:
+        audits = families(found["audit"], config.timesteps)
+        scores += [(f"{name}, by the auditor", by_setting) for name, by_setting in audits.items()]
+    claimed = (claim.measure for claim in claims(config) if claim.measure.endswith("matched_auroc"))
+    measured = Measured({**dict.fromkeys(claimed), "positives": int(labels.duplicate.sum())})
+    for kind, bad in (("two of a kind", labels.duplicate), ("deformed", labels.rule == "deformed")):
+        truth = Truth(np.asarray(bad)[rows], ~np.asarray(labels.hallucinated)[rows], shapes[rows], white(pool.x[rows]))
+        seen = [judge(name, by_setting, truth, config.seed) for name, by_setting in scores]
+        judgements = {each.score: each for each in seen if each is not None}
+        about = {"target": kind, "model": config.model.words}
+        measured.rows += [{**about, **each.row} for each in judgements.values()]
+        if len(judgements) < len(scores):
+            lacking = f"{int(truth.bad.sum())} images {kind} and {int(truth.good.sum())} good ones"
+            measured.notes.append(f"Scores that are not judged of {kind}: {lacking} are too few.")
+        if kind == "two of a kind" and judgements:
+            measured.values |= headline(judgements)
+    curves = families(found["own"], config.timesteps)
+    bad, good = np.asarray(labels.duplicate)[rows], ~np.asarray(labels.hallucinated)[rows]
+    use = bad | good
+    measured.series["matched_by_level"] = [
+        {
+            "t": t,
+            **{part: triple(matched(curves[part][f"t = {t}"][use], bad[use], shapes[rows][use])) for part in PARTS},
+        }
+        for t in config.timesteps
+    ]
+    return measured
+
+
+def triple(estimate: Estimate | None) -> list[float] | None:
+    """As JSON."""
+    return None if estimate is None else list(estimate.triple)
+
+
+def headline(judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    """What is told of two of a kind."""
+    found: dict[str, Any] = {}
+    for name, score in (("hal_paper", "hal, the paper's window"), ("hal", "hal, best window"), ("white", "white")):
+        if score in judgements:
+            found[f"{name}_auroc_finished"] = judgements[score].against_good
+            found[f"{name}_matched_auroc"] = judgements[score].at_equal_shapes
+    if "white" in judgements:
+        found["white_auroc"] = judgements["white"].against_all
+    known = {each.score: each.at_equal_shapes for each in judgements.values() if each.at_equal_shapes is not None}
+    if known:
+        best = max(known, key=lambda score: known[score].value)
+        found |= {
+            f"{who}_critical_matched_auroc": known.get(f"residual, critical window{by}") for who, by in WHO.items()
+        }
+        found |= {"best_detector": best, "best_matched_auroc": known[best]}
+        found["best_matched_removed_at_95_kept"] = judgements[best].removed
+    return found
+
+
 def claims(config: Config) -> list[Claim]:
     places = {
         "paper": ("hal", "t = {}..{}, all samples".format(*config.window)),
@@ -263,7 +360,15 @@ def claims(config: Config) -> list[Claim]:
             measure, bound = f"{label.prefix}{name}_removed_at_95_kept", at_least(PAPER_REMOVED)
             found.append(Claim(f"{label.id}-{word}", measure, bound, f"{hal} ({where})", "95 % removed (section 5.2)"))
     none = "The ideal denoiser, sampled in the same way, draws nothing off the support: share of samples, under 0.5 %"
-    return [*found, Claim("true-score", "true_score_off_support", below(0.005), none, "–")]
+    found.append(Claim("true-score", "true_score_off_support", below(0.005), none, "–"))
+    equal = "tells two of a kind from good images with as many shapes: AUROC, at least"
+    more = "Hal of the chain, at the paper's window,"
+    found.append(Claim("hal-matched", "hal_paper_matched_auroc", at_least(0.75), f"{more} {equal} 0.75", "–"))
+    for who, model in (("own", "that drew the images"), ("audit", "that sees the whole image")):
+        if who == "own" or config.auditor is not None:
+            said = f"The residual in the critical window, found without labels, of the model {model}, {equal} 0.9"
+            found.append(Claim(f"{who}-matched", f"{who}_critical_matched_auroc", at_least(0.9), said, "–"))
+    return found
 
 
 def boxes_of(labels: ShapeLabels, row: int) -> list[plots.Box]:
@@ -333,13 +438,28 @@ def histogram(label: Label, whose: str, config: Config, found: Found, measured: 
     return f"Hal of samples {label.meaning} (orange) and of all others (blue), at {where}. Compare Fig. 6c."
 
 
+def by_level(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    rows = measured.series.get("matched_by_level", [])
+    lines: Any = {
+        part: tuple(zip(*(row[part] for row in rows), strict=True)) for part in PARTS if all(row[part] for row in rows)
+    }
+    if not rows or not lines:
+        return None
+    label = "AUROC at equal number of shapes"
+    plots.curves(path, [row["t"] for row in rows], lines, x_label="re-noised to timestep $t$", y_label=label)
+    return (
+        "Two of a kind against good images with as many shapes, by the model that drew them, re-noised to t; the "
+        "largest mean over 8 by 8 pixels of bias and of variance (Hal), too. 95 % intervals."
+    )
+
+
 def pictures(config: Config) -> list[Picture]:
     found = [Picture("samples", samples), Picture("hallucinated", hallucinated), Picture("film-strips", film_strips)]
     for label in LABELS:
         what = f"Detection of samples {label.meaning} against Hal's window (first timestep above the last)"
         found.append(windows_picture(f"{label.id}-windows", f"{label.prefix}windows", f"{what}, 95 % intervals."))
         found += [Picture(f"{label.id}-hal-{whose}", partial(histogram, label, whose)) for whose in ("paper", "best")]
-    return [*found, loss_picture]
+    return [*found, Picture("matched-by-level", by_level), loss_picture]
 
 
 # fmt: off
@@ -352,9 +472,13 @@ STUDY = Study(
             "model.shipped": None, "model.size": 64, "model.noise.timesteps": 40, "model.network.patch": 8,
             "model.network.channels": (32,), "model.network.attention": (), "model.train.steps": 20,
             "model.train.batch": 8, "pool.steps": 20, "pool.n": 24, "pool.chunk": 8, "window": (28, 34), "ideal": 16,
+            "levels": (200, 800), "noises": 2,
         },
         "quick": {},
-        "long": {"model.shipped": None, "model.train.steps": 32_000, "pool.steps": 50, "pool.n": 12_000},
+        "long": {
+            "model": LocalShapesModel(), "auditor": ShapesModel(shipped="shapes"),
+            "pool.steps": 50, "pool.n": 12_000, "scored": 1500,
+        },
         "paper": {
             "model.shipped": None, "model.network.patch": 1, "model.network.channels": (128, 256, 384, 512),
             "model.network.layers": 3, "model.network.attention": (1, 2, 3), "model.train.steps": 100_000,
@@ -362,7 +486,7 @@ STUDY = Study(
             "model.train.precision": "bf16", "model.train.compile": True, "pool.n": 7500, "pool.chunk": 500,
         },
     },
-    times={"smoke": "10 s", "quick": "12 min", "long": "~5 h", "paper": "~8 h, GPU"},
-    config=Config, jobs=jobs, measures=(rates, control, judge), claims=claims, pictures=pictures,
+    times={"smoke": "10 s", "quick": "12 min", "long": "~2 h", "paper": "~8 h, GPU"},
+    config=Config, jobs=jobs, measures=(rates, control, hal, content), claims=claims, pictures=pictures,
 )
 # fmt: on

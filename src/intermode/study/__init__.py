@@ -118,13 +118,13 @@ class Measured:
     """What was found.
 
     Attributes:
-        values: estimates, and plain numbers, by name.
+        values: estimates, plain numbers, and words, by name.
         series: the tables behind curves, as JSON.
         notes: findings in words, made from the numbers.
         rows: of a table that compares many things, each with the same keys.
     """
 
-    values: dict[str, Estimate | float | int | None] = field(default_factory=dict)
+    values: dict[str, Estimate | float | int | str | None] = field(default_factory=dict)
     series: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -143,9 +143,11 @@ class Measured:
         self.rows += other.rows
 
     def estimate(self, name: str) -> Estimate | None:
-        """The estimate of that name; a plain number has no interval."""
+        """The estimate of that name; a plain number has no interval, and words are none."""
         found = self.values.get(name)
-        return found if found is None or isinstance(found, Estimate) else Estimate(found, found, found)
+        if isinstance(found, int | float):
+            return Estimate(found, found, found)
+        return found if isinstance(found, Estimate) else None
 
 
 class Found(Mapping[str, Done]):
