@@ -299,6 +299,19 @@ def test_ranks_are_shares_of_the_reference():
     ]
 
 
+def test_a_detector_in_critical_windows_is_its_own_row_and_chooses_nothing():
+    """Its windows come from a job, and the cell of the same detector elsewhere stays what it is."""
+    setting = Setting((1,), TARGET)
+    (asked,) = candidates("lid-critical", setting)
+    assert str(asked.window) == "critical"
+    assert len(candidates("lid", setting)) > 1
+    found = jobs(Config(targets=(WELL.name,), detectors=("lid",), critical=("lid",)))
+    assert "windows" in found["cell-gaussian-1d-well-lid-critical"].inputs
+    assert "windows" not in found["cell-gaussian-1d-well-lid"].inputs
+    alone = jobs(Config(targets=(WELL.name,), detectors=("lid",), critical=()))
+    assert alone["cell-gaussian-1d-well-lid"].identity == found["cell-gaussian-1d-well-lid"].identity
+
+
 OWN = """
 import torch
 
@@ -343,7 +356,7 @@ def own(tmp_path, monkeypatch):
     return "own_detectors:"
 
 
-FEW = {"undertraining": 0.05, "draw": 6000, "hallucinated": 40, "in_support": 40}
+FEW = {"undertraining": 0.05, "draw": 6000, "hallucinated": 40, "in_support": 40, "critical": ()}
 
 
 def test_somebody_elses_detectors_run_with_the_others(own, tmp_path):
@@ -386,7 +399,7 @@ def test_worker_processes_find_somebody_elses_detectors(own, tmp_path):
 @pytest.mark.slow
 def test_smoke_tier_resumes_its_cells(tmp_path):
     out, names = tmp_path / "run", ("hal", "residual", "random", "oracle")
-    first = reproduce("bench", "smoke", out, settings={"detectors": names})
+    first = reproduce("bench", "smoke", out, settings={"detectors": names, "critical": ()})
     assert {row["detector"] for row in first["rows"]} == {*names, COMBINED}
     of = {row["detector"]: row for row in first["rows"]}
     assert of["oracle"]["auroc"] == 1
@@ -398,7 +411,7 @@ def test_smoke_tier_resumes_its_cells(tmp_path):
     assert not list((out / "jobs").glob("drawn-*"))  # only what was kept of it stays
     (cell,) = (out / "jobs").glob("cell-gaussian-1d-under-random-*")
     shutil.rmtree(cell)  # as if killed before it was written
-    second = reproduce("bench", "smoke", out, settings={"detectors": names})
+    second = reproduce("bench", "smoke", out, settings={"detectors": names, "critical": ()})
     rows = [[{k: v for k, v in row.items() if k != "relative_time"} for row in m["rows"]] for m in (first, second)]
     assert rows[0] == rows[1]
 
@@ -412,6 +425,7 @@ def test_smoke_tier_resumes_its_cells(tmp_path):
         ({"detectors": ("own_detectors:FarOut", "own_detectors:FarOut")}, "at most once"),
         ({"detectors": ("no_module_of_mine:Name",)}, "cannot import no_module_of_mine"),
         ({"detectors": ()}, "at least one"),
+        ({"critical": ("knn",)}, "critical: knn looks at no timesteps"),
         ({"images": 0}, "images"),
         ({"image_steps": 1}, "steps"),
         ({"undertraining": 0.0}, "undertraining"),

@@ -13,6 +13,7 @@ from torch import nn
 from intermode.denoisers import MixtureDenoiser, NetworkDenoiser
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
+from intermode.detect.boundary import Boundary
 from intermode.detect.curvature import Curvature
 from intermode.detect.diffpath import DiffPath, path_statistics
 from intermode.detect.generative_uncertainty import GenerativeUncertainty
@@ -113,6 +114,22 @@ def test_lmi_of_a_gaussian():
     expected = slope**2 * cloud.var(axis=0).mean(axis=1)
     found = score(LMI(timesteps, 6, 0.01), MixtureDenoiser(gaussian(2), PAPER), x, chunk=25)
     assert np.allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_boundary_of_a_gaussian(d):
+    """Its score points to the centre: the direction turns by the angle under which a step is seen."""
+    denoiser, x, t = MixtureDenoiser(gaussian(d), PAPER), spread(d), 10
+    a, s, _ = level(t)
+    steps = iter(
+        [torch.zeros_like(x), *torch.randn(4000, *x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)]
+    )
+    found = Boundary((t,), probes=4000, radius=1e-4)(denoiser, x, lambda: next(steps))
+    distance = (a * (x - MEAN)).norm(dim=1)
+    near = distance > 0.1 * s
+    expected = s * np.sqrt(d - 1) / distance[near]
+    # each probe's square is one of d - 1 degrees of freedom: 6 standard errors of the mean of 4,000
+    assert torch.allclose(found[near], expected, rtol=6 * np.sqrt(2 / (d - 1) / 4000) if d > 1 else 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])

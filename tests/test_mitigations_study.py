@@ -19,19 +19,25 @@ from intermode.restart import Restart
 from intermode.studies import find
 from intermode.studies import mitigations as study
 from intermode.studies.mitigation_cells import Correction, portrait
+from intermode.studies.mitigation_images import Images
 from intermode.studies.mitigations import METHODS, Config, Variant, change, divergence, every, subjects, variants
 from intermode.study import Found, configured, reproduce
 from intermode.study.steps import denoiser_of
 from intermode.targets.gaussian import line
 
-SETTINGS: dict[str, Any] = {"lattices": (), "other_line.train.steps": 400, "line.train.steps": 400}
+SETTINGS: dict[str, Any] = {
+    **{"lattices": (), "other_line.train.steps": 400, "line.train.steps": 400, "images.models": ()},
+}
 """They differ from the smoke tier in these."""
 SHOWN = {
     *(("ancestral", ""), ("DDIM", ""), ("stochastic tail", "τ = 15, z = 8"), ("Laplacian sharpening", "0.5, t ≤ 20")),
     *(("late restart", "k = 3, 4 passes"), ("late restart", "k = 1, 10 passes")),
     *(("resample by hal", "98% kept"), ("resample by hal", "90% kept")),
+    *(("selective repair by residual", "2 % flagged, k = 3"), ("stable-target training", "mean over 1,000 points")),
+    *(("selective repair by residual", "0.5 % flagged, k = 3"), ("early stop by lid", "2 % stopped at t = 10")),
 }
 """A few variants stand for all."""
+WELL = ("1d-well", "1d-other-well")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def run(tmp_path_factory):
     of_all, all_subjects = study.every, study.subjects
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "every", lambda T: [v for v in of_all(T) if (v.method, v.settings) in SHOWN])
-        patch.setattr(study, "subjects", lambda config: [s for s in all_subjects(config) if s.trained == "well"])
+        patch.setattr(study, "subjects", lambda config: [s for s in all_subjects(config) if s.key in WELL])
         metrics = reproduce("mitigations", "smoke", out, settings=SETTINGS)
         found = Found(find("mitigations").jobs(config()), Store(out / "jobs"), {})
     return metrics, found, out
@@ -134,6 +140,21 @@ def test_resampling_keeps_the_lowest_scores(run):
     assert cell["more_evaluations"] == pytest.approx(1 / 9)
 
 
+def test_an_early_stop_is_that_of_sample(run):
+    """The same chains; from a table in place of the network, which changes little."""
+    import intermode
+    from intermode.detect.lid import LID
+
+    _, found, _ = run
+    cell = facts(found, "1d-other-well", "early stop by lid", "2 % stopped at t = 10")
+    model = denoiser_of(found["model-1d-other-well"])
+    stop = intermode.EarlyStop(LID(noises=4), 10, share=0.02)
+    again = intermode.sample(model, 2000, stop=stop, detectors=(), seed=0, chunk=2000)
+    assert cell["stopped"] == pytest.approx(again.stopped.mean(), abs=0.003)
+    assert cell["all"]["value"] == pytest.approx(line([1, 2, 4]).label(again.x).hallucinated.mean(), abs=0.01)
+    assert cell["more_evaluations"] == pytest.approx((again.evaluations + again.scoring) / 2000 / 60, rel=0.1)
+
+
 def test_evaluations_are_counted(run):
     """Of 60: a passage of k + 1 for each restart, two more for a Laplacian in 1-D."""
     _, found, _ = run
@@ -153,11 +174,11 @@ def test_rows_hold_what_the_cells_found(run):
     of = {
         s.key: partial(lambda *key: rows[key], s.model.target.words, s.trained)
         for s in subjects(config())
-        if s.trained == "well"
+        if s.key in WELL
     }
     assert (
-        len(rows) == len(metrics["rows"]) == 2 * 6
-    )  # of sharpening, restart, tail, resampling, and what they are compared with
+        len(rows) == len(metrics["rows"]) == 2 * 9
+    )  # of sharpening, restart, tail, resampling, repair, stop, training, and what they are compared with
     for subject, own in of.items():
         row = own("late restart")
         after, before = facts(found, subject, "late restart", row["settings"]), facts(found, subject, "ancestral")
@@ -182,6 +203,20 @@ def test_rows_hold_what_the_cells_found(run):
     # a tail is compared with DDIM
     row = of["1d-other-well"]("stochastic tail")
     assert row["before"] == pytest.approx(facts(found, "1d-other-well", "DDIM")["all"]["value"], rel=1e-12)
+
+
+def test_stable_targets_train_another_network_on_the_same_data(run):
+    """Compared with the same target's plain chain; the shipped sizes differ in nothing but the target."""
+    metrics, found, _ = run
+    cells = [
+        facts(found, "1d-other-well", m, s)
+        for m, s in (("stable-target training", "mean over 1,000 points"), ("ancestral", ""))
+    ]
+    assert cells[0]["all"]["value"] != cells[1]["all"]["value"]
+    mass = off_support(denoiser_of(found["model-1d-other-well-stable"]), line([1, 2, 4]))
+    assert cells[0]["all"]["value"] == pytest.approx(mass.value, rel=1e-3)
+    row = next(r for r in metrics["rows"] if r["method"] == "stable-target training" and "4" in r["target"])
+    assert (row["tuned"], row["measured"], row["before"]) == ("no", "exactly", cells[1]["all"]["value"])
 
 
 def test_settings_are_those_that_leave_least_among_those_that_keep_weights_and_widths(monkeypatch):
@@ -213,6 +248,8 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
             "restart-kl",
             "restart-width",
             "restart-least-ratio",
+            "repair-ratio",
+            "repair-evaluations",
             "rivals",
         )
     }
@@ -229,6 +266,25 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
     exact = [facts(found, "1d-well", *of)["all"]["between"] for of in SHOWN if of[0] in ("late restart", "ancestral")]
     assert metrics["values"]["restart_1d_least_ratio"] == pytest.approx(max(exact) / min(exact))
     assert metrics["values"]["restart_1d_evaluations"] == pytest.approx(after["more_evaluations"])
+    repaired = next(row for row in metrics["rows"] if row["method"] == "selective repair by residual")
+    assert repaired["tuned"] == "here"
+    mended = facts(found, "1d-other-well", "selective repair by residual", repaired["settings"])
+    drawn = facts(found, "1d-other-well", "ancestral", end="-drawn")
+    counts = [(round(2000 * each["all"]["value"]), 2000) for each in (drawn, mended)]
+    assert metrics["values"]["repair_1d_other_ratio"] == pytest.approx(ratio_of_shares(*counts).value)
+    # three evaluations look at every sample, of a chain of 60
+    expected = mended["more_evaluations"] - 3 / 60
+    assert 0 < expected < 0.02
+    assert metrics["values"]["repair_1d_other_evaluations"] == pytest.approx(expected)
+    # where settings were chosen the other half judges
+    counts = [
+        (round(1000 * each["judge"]["value"]), 1000)
+        for each in (
+            facts(found, "1d-well", "ancestral", end="-drawn"),
+            facts(found, "1d-well", "selective repair by residual", repaired["settings"]),
+        )
+    ]
+    assert metrics["values"]["repair_1d_ratio"] == pytest.approx(ratio_of_shares(*counts).value)
     assert set(metrics["figures"]) == {"pareto"}
     assert matplotlib.image.imread(out / "figures" / "pareto.png").std() > 0.02
     report = (out / "report.html").read_text(encoding="utf-8")
@@ -238,12 +294,17 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
 
 def test_every_variant_is_another_job():
     """On one model, and on each."""
-    full = Config(lattices=("grid", "diamond"), lattice_methods=())
+    full = Config(lattices=("grid", "diamond"), lattice_methods=(), uneven_methods=(), images=Images(models=()))
     names = [variant.key for variant in every(1000)]
     assert len(set(names)) == len(names)
     jobs = find("mitigations").jobs(full)
     assert len({job.identity for job in jobs.values()}) == len(jobs)
-    assert len(jobs) == 8 * (len(names) + 2)  # a model and what is drawn of it
+    shown = {subject.key: len(variants(full, subject)) for subject in subjects(full)}
+    stable = sum(any(v.stable for v in variants(full, subject)) for subject in subjects(full))
+    assert stable == 5  # all in 1-D but the shipped one
+    # a model and what is drawn of it, and one on stable targets
+    assert len(jobs) == sum(shown.values()) + 2 * len(shown) + stable
+    assert set(shown.values()) == {len(names), len(names) - 1}
     assert {variant.method for subject in subjects(full) for variant in variants(full, subject)} == set(METHODS)
     trained = {subject.key: subject.model for subject in subjects(full)}
     assert trained["2d-diamond-well"].shipped == trained["2d-diamond-well"].target.kind == "diamond"

@@ -17,13 +17,13 @@ VERBS = [
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
     *("Hal", "HalRenoise", "Window", "SNR", "Fraction", "Threshold", "Samples", "Repair", "Repaired", "InputError"),
-    "CriticalWindows",
+    *("CriticalWindows", "EarlyStop", "EarlyStopped"),
 ]
 
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 35
+    assert len(dir(intermode)) == 37
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)

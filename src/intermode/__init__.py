@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from intermode.critical import CriticalWindows, critical_windows
     from intermode.detect.hal import Hal, HalRenoise
     from intermode.detect.window import SNR, Fraction, Window
+    from intermode.early_stop import EarlyStop, EarlyStopped
     from intermode.errors import InputError
     from intermode.exact import off_support
     from intermode.explaining import explain
@@ -41,6 +42,7 @@ _HOME = {
     "sampling": ("Samples", "sample"),
     "scoring": ("score",),
     "filtering": ("filter",),
+    "early_stop": ("EarlyStop", "EarlyStopped"),
     "exact": ("off_support",),
     "integrations.watching": ("watch",),
     "study": ("bench", "reproduce"),
@@ -66,6 +68,8 @@ __all__ = [
     "SNR",
     "Ancestral",
     "CriticalWindows",
+    "EarlyStop",
+    "EarlyStopped",
     "Fraction",
     "GaussianMixture",
     "Hal",

@@ -89,6 +89,7 @@ def sample(
     by: str | None = None,
     draws: int | None = None,
     repair: bool = False,
+    stop: options.Stop = None,
     scoring: Group[options.Scoring] = options.SCORING,
     chain: Group[options.Chain] = options.CHAIN,
     machine: Group[options.Machine] = options.MACHINE,
@@ -104,7 +105,10 @@ def sample(
         by: the score that --keep-below looks at; unless given the one that threshold.json names, or the first.
         draws: most samples to draw for --keep-below; unless given 100 n.
         repair: restart the samples that look worst until they pass, as intermode repair does unless told otherwise.
+        stop: drop a tenth of the chains at this timestep, those whose prediction looks worst in the critical windows
+            that are over there, and begin others in their place; auto is where the last of these is just over.
     """
+    from intermode.early_stop import EarlyStop
     from intermode.thresholds import Threshold
 
     keep = None if keep_below is None else Threshold.of(keep_below, "keep-below")
@@ -129,6 +133,7 @@ def sample(
         fit=scoring.data(denoiser),
         seed=machine.seed,
         chunk=machine.chunk,
+        stop=None if stop is None else EarlyStop(t=None if stop == "auto" else options.level_of(stop)),
         **_of(locals(), "keep", "by", "draws", "repair", "out"),
         workers=machine.workers,
         on=machine.on,

@@ -9,7 +9,7 @@ On a GPU the tiles come from the device's own generator, seeded by the same hash
 numbers than on a CPU.
 
 What is drawn for a sample after it was finished, to restart it, belongs to (seed, sample index, restart): it does not
-depend on how the sample was made.
+depend on how the sample was made. So do the chains that are begun in place of one that was stopped, by their number.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TILE_NUMBERS = 4096
 PURPOSES = {
     **{"sample": 0, "train": 1, "data": 2, "renoise": 3, "select": 4, "bootstrap": 5, "init": 6, "probe": 7},
     "restart": 8,
+    "retry": 9,
 }
 
 
@@ -57,7 +58,7 @@ class NoiseStream:
         purpose: one of ``PURPOSES``.
         device, dtype: of the tensors returned.
         rows: (n,) of these samples, rising, if not all of them are asked for.
-        restart: number of the restart it is for, from 1; with ``purpose="restart"``.
+        restart: number of the restart or try it is for, from 1; with a ``purpose`` of which there are several.
 
     The k-th call returns the k-th noise of each of these samples, (count, *shape).
     """
@@ -76,7 +77,7 @@ class NoiseStream:
         restart: int | None = None,
     ) -> None:
         self.seed, self.shape = seed, tuple(shape)
-        self.start, self.count, self.rows = start, count, rows
+        self.start, self.count, self.rows, self.restart = start, count, rows, restart
         self.device, self.dtype = torch.device(device), dtype
         size = tile_size(self.shape)
         self._tile = size
@@ -100,15 +101,19 @@ class NoiseStream:
 
     def restarted(self, restart: int) -> NoiseStream:
         """The stream of a restart of the same samples."""
+        return self.of("restart", restart=restart)
+
+    def of(self, purpose: str, *, rows: np.ndarray | None = None, restart: int | None = None) -> NoiseStream:
+        """The stream of another purpose for the same samples, or for those in ``rows`` alone."""
         return NoiseStream(
             self.seed,
             self.start,
-            self.count,
+            self.count if rows is None else len(rows),
             self.shape,
-            purpose="restart",
+            purpose=purpose,
             device=self.device,
             dtype=self.dtype,
-            rows=self.rows,
+            rows=self.rows if rows is None else rows,
             restart=restart,
         )
 

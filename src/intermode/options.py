@@ -33,6 +33,7 @@ __all__ = [
     "Machine",
     "Model",
     "Scoring",
+    "Stop",
     "Work",
     "level_of",
     "use",
@@ -43,6 +44,7 @@ Data = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
 Folder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
 Level = Annotated[str | None, tyro.conf.arg(metavar="T|SHARE|snr:LOW,HIGH")]
+Stop = Annotated[str | None, tyro.conf.arg(metavar="auto|T|SHARE|snr:LOW,HIGH")]
 Limit = Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE")]
 Where = Annotated[str | None, tyro.conf.arg(metavar="ray|ADDRESS")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from intermode.early_stop import EarlyStopped
 from intermode.errors import InputError
 from intermode.files import load_tensors, read_json, save_tensors, write_json
 from intermode.repairs import Repaired
@@ -28,7 +29,7 @@ def save_samples(path: Path, samples: Samples) -> None:
     facts = {"seconds": repr(samples.seconds)}
     if isinstance(samples, KeptSamples):
         tensors["index"], facts["drawn"] = torch.from_numpy(samples.index), str(samples.drawn)
-    if isinstance(samples, Repaired):
+    if isinstance(samples, Repaired | EarlyStopped):
         tensors, facts = tensors | samples.tensors, facts | samples.facts
     save_tensors(path, tensors, facts)
 
@@ -76,6 +77,8 @@ class Place:
         own = {name.removeprefix("condition."): v for name, v in tensors.items() if name.startswith("condition.")}
         tensors["seconds"] = torch.tensor(float(facts["seconds"]), dtype=torch.float64)
         found = samples_of(tensors, own)
+        if "tries" in tensors:
+            return EarlyStopped.of(found, tensors, facts)
         if "touched" in tensors:
             return Repaired.of(found, tensors, facts)
         return KeptSamples.of(found, tensors["index"].numpy(), int(facts["drawn"])) if "index" in tensors else found

@@ -23,12 +23,11 @@ Random numbers belong to (seed, sample index, try); the scores are those of :fun
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -45,9 +44,10 @@ from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent
 from intermode.restart import Level, Restart, check_level, timestep_of
 from intermode.samplers import Ancestral, Sampler
-from intermode.sampling import Drawing, Samples, as_condition, check_classes, diverged, even_chunk
+from intermode.sampling import Drawing, as_condition, check_classes, diverged, even_chunk
 from intermode.schedules import Schedule
 from intermode.thresholds import Threshold
+from intermode.treated import Treated
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
 
@@ -57,8 +57,6 @@ NOISES = 4
 """Of the detector that flags unless another is asked for: ``lid`` of 32 would cost more than all restarts."""
 LEVELS = (3,), (100,)
 """Where restarts begin unless told otherwise, of 1000 timesteps: for samples of a few numbers and for images."""
-FLAGS = ("touched", "accepted", "fresh")
-COUNTS = ("evaluations", "scoring", "chain")
 WIDEST = 10.0
 """Images and latents are of size 1 or some; pixels of 0..255 are not."""
 
@@ -157,7 +155,7 @@ class Repair:
 
 
 @dataclass(frozen=True, repr=False)
-class Repaired(Samples):
+class Repaired(Treated):
     """Samples after a repair; what is said of them is said of all n, in their order.
 
     Attributes:
@@ -173,30 +171,7 @@ class Repaired(Samples):
     touched: np.ndarray
     accepted: np.ndarray
     fresh: np.ndarray
-    evaluations: int
-    scoring: int
-    chain: int
-    threshold: Threshold
-
-    @classmethod
-    def of(cls, samples: Samples, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Repaired:
-        """Samples with what a file says became of them; see :attr:`tensors` and :attr:`facts`."""
-        told: dict[str, Any] = {name: tensors[name].numpy() for name in FLAGS}
-        told |= {name: int(facts[name]) for name in COUNTS}
-        known = {each.name: getattr(samples, each.name) for each in fields(samples)}
-        return cls(**known, **told, threshold=Threshold(*json.loads(facts["threshold"])))
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """What became of each, for a file."""
-        return {name: torch.from_numpy(getattr(self, name)) for name in FLAGS}
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The rest, for a file."""
-        limit = self.threshold
-        told = {name: str(getattr(self, name)) for name in COUNTS}
-        return told | {"threshold": json.dumps([limit.value, limit.rule, limit.score])}
+    flags: ClassVar = ("touched", "accepted", "fresh")
 
     @property
     def mended(self) -> np.ndarray:
@@ -210,13 +185,10 @@ class Repaired(Samples):
 
     def told(self) -> str:
         """What was done, in words."""
-        n, more = len(self), (self.evaluations + self.scoring) / len(self)
         drawn = f" ({int(self.fresh.sum()):,} drawn afresh)" if self.fresh.any() else ""
         return (
-            f"{int(self.touched.sum()):,} of {n:,} touched, {int(self.mended.sum()):,} mended{drawn}, "
-            f"{int(self.given_up.sum()):,} given up: {self.threshold}; {self.evaluations / n:.3g} evaluations a sample "
-            f"more for restarts and {self.scoring / n:.3g} for scores ({100 * more / self.chain:.3g} % of a chain's "
-            f"{self.chain:,})"
+            f"{int(self.touched.sum()):,} of {len(self):,} touched, {int(self.mended.sum()):,} mended{drawn}, "
+            f"{int(self.given_up.sum()):,} given up: {self.threshold}; {self.costs('restarts')}"
         )
 
     def __repr__(self) -> str:
@@ -464,12 +436,12 @@ def repair_all(
         {detector.name: scores},
         diverged(result).numpy(),
         time.perf_counter() - begin,
-        touched,
-        accepted,
-        fresh,
         attempts.evaluations,
         0 if watches(detector) else (len(x) + attempts.scored) * detector.nfe,
         sampler.evaluations(schedule),
         threshold,
+        touched,
+        accepted,
+        fresh,
         condition=told,
     )

@@ -28,12 +28,13 @@ from intermode.models import as_denoiser
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent, Task
 from intermode.samplers import Ancestral, Sampler, Step
-from intermode.schedules import CLEAN
 from intermode.thresholds import Kept, Threshold, keep
 from intermode.values import as_whole
 from intermode.verbs import as_samples, shown, strict
+from intermode.watched import Watched
 
 if TYPE_CHECKING:
+    from intermode.early_stop import EarlyStop, Stop
     from intermode.repairs import Repair
 
 __all__ = [
@@ -64,6 +65,8 @@ Make: TypeAlias = Callable[[int, Task], Part]
 """Makes the chunk of an index and advances the task by its samples."""
 CHUNK_NUMBERS = 2**18
 """Numbers in a chunk of large samples: a U-Net's activations are some thousand times as many bytes."""
+GIVEN = ("denoiser", "sampler", "plan", "detectors", "condition", "stop")
+"""What a drawing is made of, for its jobs."""
 IMAGE_CHUNK = 64
 """Images in a chunk, at most: more are no faster on a CPU, and progress is told and kept by the chunk."""
 
@@ -153,6 +156,7 @@ def _chunk(
     detectors: Sequence[Detector],
     condition: Mapping[str, Any],
     task: Task,
+    stop: Stop | None = None,
 ) -> dict[str, Tensor]:
     """Samples, scores and divergence of one chunk, cut to the rows asked for."""
     watching = [detector for detector in detectors if watches(detector)]
@@ -163,23 +167,24 @@ def _chunk(
     reported = 0
     noise = NoiseStream(plan.seed, index * plan.chunk, plan.chunk, plan.shape, device=plan.device)
     x_T = noise()
-    for watcher in watching:
-        watcher.start(x_T.shape)
-    x = x_T
+    watched = Watched(watching, scored, x_T.shape, denoiser)
+    x, said = x_T, dict[str, Tensor]()
     own = _condition_of(condition, plan.n, index * plan.chunk, plan.chunk, plan.device)
-    for count, step in enumerate(sampler(denoiser, x_T, noise, **own), 1):
-        for watcher, descent in zip(watching, scored, strict=True):
-            if step.restart == descent and step.t != CLEAN:
-                watcher.update(step)
+    chain = sampler(denoiser, x_T, noise, **own)
+    if stop is not None:
+        chain = stop.steps(denoiser, sampler, x_T, noise, plan.rows(index), own, watched, said)
+    for count, step in enumerate(chain, 1):
+        watched.update(step)
         x = step.x_next
         if count % report_every == 0 or count == steps:
             done = plan.rows(index) * count // steps
             task.advance(done - reported)
             reported = done
-    result = {"samples": x, "diverged": diverged(x, plan.limit)}
+    result = {"samples": x, "diverged": diverged(x, plan.limit), **said}
+    seen = watched.score()
     for detector in detectors:
         if watches(detector):
-            scores = detector.score()
+            scores = seen[detector.name]
         else:
             renoise = NoiseStream(
                 plan.seed, index * plan.chunk, plan.chunk, plan.shape, purpose="renoise", device=plan.device
@@ -288,6 +293,7 @@ def sample(
     by: str | None = None,
     draws: int | None = None,
     repair: Repair | bool | None = None,
+    stop: EarlyStop | None = None,
     seed: int = 0,
     chunk: int | None = None,
     limit: float = 1e3,
@@ -314,6 +320,8 @@ def sample(
         repair: what is flagged is restarted until it passes, once all are drawn (:func:`intermode.repair`, with the
             same sampler and seed); True for its defaults. What is returned then also says which samples were touched,
             mended and given up. Scores of a trajectory are those before the repair.
+        stop: drops chains on their way whose sample is suspect already and begins others in their place
+            (:class:`intermode.EarlyStop`). What is returned then also says how many chains were begun for each sample.
         seed: the noise of sample i belongs to (seed, i).
         chunk: samples computed together; unless given as many as memory allows for samples of their size, images 64 at
             most. Results of other chunk sizes agree to rounding.
@@ -334,6 +342,10 @@ def sample(
     n = as_whole("n", n, 1)
     if keep is not None and repair:
         raise InputError("repair: cannot be combined with keep; a repair draws again what does not pass, as keep does")
+    if stop is not None and (keep is not None or repair):
+        raise InputError("stop: cannot be combined with keep or repair; filter or repair what comes out")
+    if stop is not None and not hasattr(stop, "ready"):
+        raise InputError(f"stop: {stop!r} is none; give EarlyStop(detector, t)")
     for name, given in (("by", by), ("draws", draws)):
         if keep is None and given is not None:
             raise InputError(f"{name}: is of use only with keep")
@@ -367,7 +379,9 @@ def sample(
             raise InputError(f"by: the threshold is one of {threshold.score}, not of {by}")
         by = by or threshold.score or (found[0].name if found else None)
         check_by(by, found)
-    draw = Drawing(denoiser, chain, plan, found, told, settings, as_whole("workers", workers, 1), on, shown(progress))
+    tell, many = shown(progress), as_whole("workers", workers, 1)
+    stopping = None if stop is None else stop.ready(denoiser, chain, told, tell)
+    draw = Drawing(denoiser, chain, plan, found, told, settings, many, on, tell, stopping)
 
     def made() -> Samples:
         if threshold is not None:
@@ -395,6 +409,7 @@ def drawing(
     plan: Plan,
     detectors: Sequence[Detector],
     condition: Mapping[str, Any],
+    stop: Stop | None = None,
 ) -> Make:
     """What draws a chunk of the plan.
 
@@ -415,7 +430,7 @@ def drawing(
 
     def draw(index: int, task: Task) -> Part:
         begin = time.perf_counter()
-        part = _chunk(denoiser, sampler, plan, index, detectors, condition, task)
+        part = _chunk(denoiser, sampler, plan, index, detectors, condition, task, stop)
         return part | {"seconds": torch.tensor(time.perf_counter() - begin, dtype=torch.float64)}
 
     return draw
@@ -464,8 +479,9 @@ class Drawing:
         workers: int,
         on: str | None,
         progress: Progress,
+        stop: Stop | None = None,
     ) -> None:
-        self.draw = drawing(denoiser, sampler, plan, detectors, condition)
+        self.draw, self.stop = drawing(denoiser, sampler, plan, detectors, condition, stop), stop
         self.denoiser, self.sampler, self.plan, self.detectors = denoiser, sampler, plan, detectors
         self.condition, self.settings = condition, settings
         self.workers, self.on, self.progress = workers, on, progress
@@ -478,7 +494,8 @@ class Drawing:
             name: digest(value) if isinstance(value, Tensor) else repr(value) for name, value in self.condition.items()
         }
         detectors = {detector.name: describe(detector) for detector in self.detectors}
-        return {"sampler": repr(self.sampler), "detectors": detectors, "condition": told, **self.settings}
+        stopping = {} if self.stop is None else {"stop": self.stop.described}
+        return {"sampler": repr(self.sampler), "detectors": detectors, "condition": told, **stopping, **self.settings}
 
     def rows(self, first: int, last: int) -> dict[str, Tensor]:
         """What is known of samples first .. last - 1, and the seconds that they took; ``first`` begins a chunk."""
@@ -488,7 +505,7 @@ class Drawing:
                 chunks = range(first // plan.chunk, math.ceil(last / plan.chunk))
                 parts = joined([self.draw(index, task) for index in chunks])
             return {name: value[: last - first] if value.ndim else value for name, value in parts.items()}
-        given = {name: getattr(self, name) for name in ("denoiser", "sampler", "plan", "detectors", "condition")}
+        given = {name: getattr(self, name) for name in GIVEN}
         what = {**self.described, "seed": plan.seed, "limit": plan.limit, "n": plan.n}
         job = split(f"samples-{first}", draw_block, what, last - first, plan.chunk, given=given, first=first)
         done = do(job, self.place, workers=self.workers, on=self.on, device=plan.device, progress=self.progress)
@@ -496,14 +513,18 @@ class Drawing:
 
     def all(self) -> Samples:
         """The whole plan."""
-        return samples_of(self.rows(0, self.plan.n), self.condition)
+        found = self.rows(0, self.plan.n)
+        samples = samples_of(found, self.condition)
+        if self.stop is None:
+            return samples
+        return self.stop.drawn(samples, found, self.sampler.evaluations(self.denoiser.schedule))
 
 
 def draw_block(running: Running) -> None:
     """Some consecutive chunks of a plan, as a job."""
     first, last = running.config["rows"]
     plan = running.given["plan"]
-    draw = drawing(*(running.given[name] for name in ("denoiser", "sampler", "plan", "detectors", "condition")))
+    draw = drawing(**{name: value for name, value in running.given.items() if name != "plan"}, plan=plan)
     with running.progress.task("sampling", last - first, 0, plan.unit) as task:
         parts = joined([draw(index, task) for index in range(first // plan.chunk, math.ceil(last / plan.chunk))])
     running.save({name: value[: last - first] if value.ndim else value for name, value in parts.items()})

@@ -27,11 +27,12 @@ from intermode.detect import AtTimesteps, SampleDetector, describe
 from intermode.detect.hal import Hal
 from intermode.detect.window import Critical, Levels, Window, places
 from intermode.errors import InputError
+from intermode.progress import Progress
 from intermode.samplers import Sampler, Step
 from intermode.sampling import even_chunk, generate, score
 from intermode.schedules import Schedule
 
-__all__ = ["InWindows", "WatchingWindows", "in_critical_windows", "windows_of"]
+__all__ = ["InWindows", "WatchingWindows", "in_critical_windows", "remember", "windows_of"]
 
 SEED = 2**31
 """Of the samples that windows and quantiles are found with: apart from those that people choose."""
@@ -59,7 +60,7 @@ def _condition(denoiser: Denoiser, n: int) -> dict[str, Tensor]:
     return {"class_labels": torch.arange(n) % denoiser.classes} if denoiser.classes else {}
 
 
-def windows_of(denoiser: Denoiser) -> CriticalWindows:
+def windows_of(denoiser: Denoiser, progress: Progress | None = None) -> CriticalWindows:
     """The critical windows of a model, found the first time.
 
     Raises:
@@ -68,7 +69,7 @@ def windows_of(denoiser: Denoiser) -> CriticalWindows:
 
     def find() -> CriticalWindows:
         n = 128 if len(denoiser.shape) > 1 else 1000
-        found = critical_windows(denoiser, n=n, condition=_condition(denoiser, n), seed=SEED)
+        found = critical_windows(denoiser, n=n, condition=_condition(denoiser, n), seed=SEED, progress=progress)
         if not found.windows:
             raise InputError(
                 "window: the model has no critical one, no share of its samples changes by more than noise explains; "
@@ -77,6 +78,11 @@ def windows_of(denoiser: Denoiser) -> CriticalWindows:
         return found
 
     return _kept(("windows", *_key(denoiser)), find)
+
+
+def remember(denoiser: Denoiser, found: CriticalWindows) -> None:
+    """Take what was found elsewhere for the critical windows of a model; its samples are needed, too."""
+    _kept(("windows", *_key(denoiser)), lambda: found)
 
 
 def in_critical_windows(detector: Any, denoiser: Denoiser | None, sampler: Sampler | None) -> Any:

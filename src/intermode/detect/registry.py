@@ -34,6 +34,7 @@ from intermode.detect import (
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
 from intermode.detect.bias import Bias
+from intermode.detect.boundary import Boundary
 from intermode.detect.curvature import Curvature
 from intermode.detect.diffpath import DiffPath
 from intermode.detect.generative_uncertainty import GenerativeUncertainty
@@ -142,6 +143,7 @@ DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     "posterior-variance-largest": lambda s: _posterior_variance(s, "largest"),
     "aleatoric": lambda s: Aleatoric(**s.at(range(1, 11), range(20, 201, 20))),
     "curvature": lambda s: Curvature(**s.at((3, 5, 7, 10), (50, 100))),
+    "boundary": lambda s: Boundary(**s.at((3, 5, 7, 10), (100, 200, 750, 800))),
     "diffpath": lambda s: DiffPath(statistics=1, **s.at(range(0, 200, 20), range(0, 1000, 100))),
     "diffpath-6d": lambda s: DiffPath(statistics=6, **s.at(range(0, 200, 20), range(0, 1000, 100))),
     "lmi": lambda s: LMI(**s.at(range(0, 201, 10), range(0, 1000, 50))),

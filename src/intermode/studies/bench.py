@@ -24,13 +24,15 @@ from sklearn.metrics import average_precision_score, roc_curve
 from intermode import plots
 from intermode.detect import watches
 from intermode.detect.hal import Hal
-from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, resolve
+from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, make, resolve
+from intermode.detect.window import Critical
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, ratio_over_seeds, share
 from intermode.jobs import Job
 from intermode.leaderboard import rank
 from intermode.studies.bench_cells import (
     CHAIN,
+    CRITICAL,
     ENDS,
     OFF_SUPPORT,
     SOURCES,
@@ -48,7 +50,7 @@ from intermode.studies.bench_cells import (
 from intermode.studies.shapes import made_of
 from intermode.study import Bound, Claim, Found, Measured, Missing, Picture, Study, at_least, below
 from intermode.study.configs import Pool, check_least
-from intermode.study.steps import Tabulated, View, model_job, pool_job
+from intermode.study.steps import Tabulated, View, model_job, pool_job, windows_job
 from intermode.thresholds import Threshold
 
 __all__ = ["STUDY", "Config"]
@@ -72,6 +74,7 @@ class Config:
     Attributes:
         targets: models to score samples of; target-well is trained to the end, target-under hardly.
         detectors: names of the registry, or module:Name of one's own.
+        critical: names of those that are also asked in the model's critical windows, where no setting is chosen.
         draw: samples drawn of the best model of the 1-D mixture; fewer of those that hallucinate more.
         images: images drawn of each model.
         image_steps: respaced steps of the chain that draws them.
@@ -85,6 +88,7 @@ class Config:
 
     targets: tuple[str, ...] = tuple(SOURCES)
     detectors: tuple[str, ...] = tuple(DETECTORS)
+    critical: tuple[str, ...] = ("residual", "bias", "lid", "hal-renoise")
     draw: int = 1_000_000
     images: int = 768
     image_steps: int = 50
@@ -98,9 +102,9 @@ class Config:
     def __post_init__(self) -> None:
         if unknown := [word for word in self.targets if word not in SOURCES]:
             raise InputError(f"targets: unknown {unknown[0]!r}; choose from {', '.join(SOURCES)}")
-        for name in ("targets", "detectors"):
+        for name in ("targets", "detectors", "critical"):
             chosen = getattr(self, name)
-            if not chosen or len(set(chosen)) < len(chosen):
+            if (not chosen and name != "critical") or len(set(chosen)) < len(chosen):
                 raise InputError(f"{name}: {' '.join(chosen) or 'none'}; each at most once, and at least one")
         check_least(self, 1, "draw", "images", "image_steps", "hallucinated", "in_support", "images_kept", "fitting")
         check_least(self, 0, "seed")
@@ -115,7 +119,12 @@ class Config:
         found = resolve(self.detectors, Setting(tuple(target.shape), target))
         if lacking := [word for word, d in zip(self.detectors, found, strict=True) if not hasattr(d, "nfe")]:
             raise InputError(f"detectors: {lacking[0]} has no nfe, its network evaluations for each sample")
-        return {d.name if ":" in word else word: word for word, d in zip(self.detectors, found, strict=True)}
+        where = Setting(tuple(target.shape), target, window="critical")
+        for name in self.critical:
+            if not isinstance(getattr(make(name, where), "window", None), Critical):
+                raise InputError(f"critical: {name} looks at no timesteps; choose lid, bias, residual or hal-renoise")
+        own = {d.name if ":" in word else word: word for word, d in zip(self.detectors, found, strict=True)}
+        return own | {(word := f"{name}{CRITICAL}"): word for name in self.critical}
 
     @property
     def drawings(self) -> dict[str, list[Source]]:
@@ -163,12 +172,14 @@ def jobs_of(config: Config, drawing: str, sources: Sequence[Source]) -> dict[str
         "drawn": drawn(f"drawn-{drawing}", [Hal(*w, name="hal-{}-{}".format(*w)) for w in windows]),
     }
     kept = Job(f"pool-{drawing}", keep, {"labels": labels, "target": target, **numbers}, inputs)
-    found = {model.name: model, kept.name: kept}
+    found, critical = {model.name: model, kept.name: kept}, windows_job(f"windows-{drawing}", model)
     asked = {"labels": [one.label for one in sources], "target": target, "fitting": config.fitting, "seed": config.seed}
     for name, word in config.names.items():
         cell, inputs = re.sub(r"[^\w.-]", "-", f"cell-{drawing}-{name}"), {"model": model, "pool": kept}
         if word != "hal" and watches(own := candidates(word, setting)[0]):
             inputs["watched"] = drawn(f"drawn-for-{cell}", [own])
+        if word.endswith(CRITICAL):
+            inputs["windows"] = critical
         found[f"cell-{drawing}-{name}"] = Job(cell, score_cell, {**fingerprint(word, setting), **asked}, inputs)
     return found
 
@@ -207,7 +218,8 @@ def measure(config: Config, found: Found, source: Source, measured: Measured) ->
             continue
         scores[detector] = parts["scores"]
         times[detector] = relative_time(record["seconds"], kept.evaluation_s)
-        cost = {"nfe": record["nfe"], "relative_time": times[detector].value}
+        cost: Row = {"nfe": record["nfe"], "relative_time": times[detector].value}
+        cost["tuned"] = "no" if detector.endswith(CRITICAL) else "on the validation half"
         rows.append(row_of(kept, source, config.seed, detector, record["settings"], cost, parts["scores"]))
         if "calibration" in parts:
             measured.series.setdefault("conformal", []).extend(conformal(source, detector, parts, kept))
@@ -232,9 +244,7 @@ def relative_time(seconds: Sequence[float], evaluation_s: Sequence[float]) -> Es
     return replace(found, method=found.method and "Welch, of logarithms of times")
 
 
-def row_of(
-    kept: Kept, source: Source, seed: int, name: str, settings: str, cost: dict[str, float], scores: np.ndarray
-) -> Row:
+def row_of(kept: Kept, source: Source, seed: int, name: str, settings: str, cost: Row, scores: np.ndarray) -> Row:
     """What a score can do on the test half."""
     scores, bad = scores[kept.test], kept.bad[kept.test]
     found = detection(scores, bad, seed=seed)
@@ -266,7 +276,8 @@ def combined(kept: Kept, source: Source, seed: int, scores: dict[str, np.ndarray
             if quality > best[0]:
                 best = quality, f"{how} of {' and '.join(pair)}", pair, score
     _, settings, chosen, score = best
-    cost = {key: sum(cheap[name][key] for name in chosen) for key in ("nfe", "relative_time")}
+    cost: Row = {key: sum(cheap[name][key] for name in chosen) for key in ("nfe", "relative_time")}
+    cost["tuned"] = "on the validation half"
     return [row_of(kept, source, seed, COMBINED, settings, cost, score)] if chosen else []
 
 
@@ -440,7 +451,8 @@ STUDY = Study(
     tiers={
         "smoke": {
             "targets": ("gaussian-1d-under",), "detectors": ("hal", "residual", "lid", "knn", "random", "oracle"),
-            "draw": 20_000, "hallucinated": 60, "in_support": 120, "fitting": 300, "undertraining": 0.5,
+            "critical": ("lid",), "draw": 20_000, "hallucinated": 60, "in_support": 120, "fitting": 300,
+            "undertraining": 0.5,
         },
         "quick": {},
         "long": {"draw": 10_000_000, "hallucinated": 6000, "in_support": 20_000, "images": 4096, "images_kept": 500},
@@ -449,7 +461,7 @@ STUDY = Study(
             "images_kept": 5000,
         },
     },
-    times={"smoke": "20 s", "quick": "25 min", "long": "~4 h", "paper": "~10 h"},
+    times={"smoke": "40 s", "quick": "35 min", "long": "~5 h", "paper": "~11 h"},
     config=Config, jobs=jobs, measures=(leaderboard,), claims=claims, pictures=pictures,
 )
 # fmt: on

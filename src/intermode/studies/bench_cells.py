@@ -29,6 +29,8 @@ from intermode.denoisers import Denoiser
 from intermode.detect import Detector, describe
 from intermode.detect.aleatoric import Aleatoric
 from intermode.detect.bayesdiff import BayesDiff
+from intermode.detect.boundary import Boundary
+from intermode.detect.critical import in_critical_windows
 from intermode.detect.curvature import Curvature
 from intermode.detect.generative_uncertainty import GenerativeUncertainty
 from intermode.detect.hal import HalRenoise
@@ -42,9 +44,21 @@ from intermode.jobs import Done, Running
 from intermode.noise import draws
 from intermode.sampling import score
 from intermode.study.configs import Lattice, LatticeModel, LineModel, Model, ShapesModel, Training
-from intermode.study.steps import denoiser_of, pool_of
+from intermode.study.steps import denoiser_of, pool_of, windows_known
 
-__all__ = ["CHAIN", "ENDS", "SOURCES", "Kept", "Source", "candidates", "fingerprint", "keep", "kept_of", "score_cell"]
+__all__ = [
+    "CHAIN",
+    "CRITICAL",
+    "ENDS",
+    "SOURCES",
+    "Kept",
+    "Source",
+    "candidates",
+    "fingerprint",
+    "keep",
+    "kept_of",
+    "score_cell",
+]
 
 CHAIN = 1000
 """Steps of the chain that costs are compared with, T of the paper's Gaussians and shapes."""
@@ -54,6 +68,8 @@ CONFORMAL_IMAGES = 120
 """Images of the data that are scored for conformal thresholds, and as many to check them."""
 FITTING_IMAGES = 500
 """Images that detectors are fitted on."""
+CRITICAL = "-critical"
+"""Ends the name of a detector that looks at the model's critical windows, found without labels."""
 ENDS = ("random", "oracle")
 """Not detectors, but the ends of the scale."""
 OFF_SUPPORT = "hallucinated"
@@ -216,11 +232,13 @@ def _evaluation_seconds(denoiser: Denoiser, device: str) -> list[float]:
 
 def candidates(name: str, setting: Setting) -> list[Detector]:
     """The detector of that name in the settings that the benchmark chooses from; one as the registry makes it, if it is
-    not listed here.
+    not listed here, or if it looks at the critical windows.
 
     Raises:
         InputError: a name that the registry does not know.
     """
+    if name.endswith(CRITICAL):
+        return [make(name.removesuffix(CRITICAL), replace(setting, window="critical"))]
     image, features = setting.image, setting.features
     low: tuple[tuple[int, ...], ...] = ((0, 1), (1, 2, 3), (3, 5, 7, 10), (10, 15, 20))
     near = ((10, 20), (25, 50, 100), (100, 200), (200, 300, 400), (400, 500, 600)) if image else low
@@ -235,6 +253,9 @@ def candidates(name: str, setting: Setting) -> list[Detector]:
         "posterior-variance-largest": [PosteriorVariance("largest", timesteps, probes) for timesteps in far],
         "aleatoric": [Aleatoric(timesteps, 5) for timesteps in near],
         "curvature": [Curvature(timesteps) for timesteps in near],
+        "boundary": [
+            Boundary(timesteps) for timesteps in ((*near, (700, 750, 800), (775, 800, 825)) if image else near)
+        ],
         "knn": [KNN(k, features) for k in (1, 5)],
         "realism": [Realism(k, features) for k in (3, 5)],
     }
@@ -273,6 +294,9 @@ def score_cell(running: Running) -> dict[str, Any]:
     else:
         real = target.sample(REAL, config["seed"] + 7)
         denoiser = denoiser_of(running.inputs["model"], running.device)
+        if "windows" in running.inputs:
+            windows_known(running.inputs["windows"], denoiser)
+            found = [in_critical_windows(detector, denoiser, None) for detector in found]
         cells = choose_settings(found, denoiser, pools, real, running)
     of = dict(zip(config["labels"], cells, strict=True))
     # clones, since two labels may have the same scores, and a file holds nothing twice

@@ -12,32 +12,35 @@ processor, beside the plain chain in the same job.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from intermode.blocks import Plan
 from intermode.denoisers import Denoiser, TabulatedDenoiser
 from intermode.detect import SampleDetector, TrajectoryDetector
 from intermode.detect.lid import LID
 from intermode.detect.registry import Setting, make
 from intermode.detect.residual import Residual
+from intermode.early_stop import EarlyStop, Stop
 from intermode.exact import CELLS, COARSER, Grid, Law, inside_hull, propagate, start, weigh
 from intermode.jobs import Job, Running
 from intermode.mitigate import Clipped, Corrected, DynamicallyGuided, Quenched, Robust, Sharpened, modes_of
 from intermode.noise import NoiseStream
-from intermode.progress import Progress
+from intermode.progress import Progress, Silent
 from intermode.repairs import Repair, repair_all
 from intermode.samplers import Ancestral, Sampler
-from intermode.sampling import score
+from intermode.sampling import Drawing, score
 from intermode.study.hal import choosing_half
 from intermode.study.steps import denoiser_of, grid_range
 from intermode.targets.gaussian import GaussianMixture
 
-__all__ = ["Correction", "above_job", "draw_job", "law_job", "repair_job", "resample_job"]
+__all__ = ["Correction", "above_job", "divergence", "draw_job", "law_job", "repair_job", "resample_job", "stop_job"]
 
 NEGLIGIBLE = {1: 1e-15, 2: 1e-11}
 """Mass that a step may drop."""
@@ -112,6 +115,13 @@ def portraits(target: GaussianMixture, x: Tensor) -> dict[str, Any]:
     parts = {"all": points, "choose": points[half], "judge": points[~half]}
     found = {name: portrait(target, part, np.full(len(part), 1 / len(part))) for name, part in parts.items()}
     return {**found, "n": {name: len(part) for name, part in parts.items()}}
+
+
+def divergence(after: Sequence[float], before: Sequence[float]) -> float:
+    """Kullback-Leibler, of weights that sum to 1."""
+    p, q = np.array(after), np.array(before)
+    held = p > 0
+    return float((p[held] * np.log(p[held] / np.maximum(q[held], np.finfo(float).tiny))).sum())
 
 
 # what comes down to a level
@@ -355,6 +365,31 @@ def mend(running: Running) -> dict[str, Any]:
     chains = len(x) * len(denoiser.schedule)
     cost = {"more_evaluations": (done.evaluations + done.scoring) / chains, "more_time": taken / chains}
     return {**portraits(config["target"].target, done.x), **cost, "touched": float(done.touched.mean())}
+
+
+def stop_job(name: str, model: Job, detector: str, share: float, t: int, n: int, seed: int) -> Job:
+    """The portrait of n samples, the ``share`` of whose chains that look worst at a timestep is dropped there."""
+    what = {"target": model.config.target, "detector": detector, "share": share, "t": t, "n": n, "seed": seed}
+    return Job(name, stop_early, what, {"model": model})
+
+
+def stop_early(running: Running) -> dict[str, Any]:
+    """And what it costs."""
+    config, denoiser = running.config, denoiser_of(running.inputs["model"], running.device)
+    target, chain = config["target"].target, Ancestral()
+    seen = tabled(denoiser, target, TABLED[target.shape[0]])
+    asked = EarlyStop(DETECTORS[config["detector"]], config["t"], share=config["share"])
+    stop = asked.ready(seen, chain, {}, running.progress)
+
+    def drawn(of: Denoiser, n: int, stop: Stop | None, progress: Progress) -> Any:
+        plan = Plan(n, denoiser.shape, config["seed"], min(CHUNK, n))
+        return Drawing(of, chain, plan, (), {}, {}, 1, None, progress, stop).all()
+
+    done = drawn(seen, config["n"], stop, running.progress)
+    timed = [seconds(partial(drawn, denoiser, TIMED, how, Silent()), 1) for how in (stop, None)]
+    more = (done.evaluations + done.scoring) / (len(done) * done.chain)
+    cost = {"more_evaluations": more, "more_time": timed[0] / timed[1] - 1}
+    return {**portraits(target, done.x), **cost, "stopped": float(done.stopped.mean())}
 
 
 def evaluation_seconds(denoiser: Denoiser) -> float:

@@ -6,6 +6,9 @@ and chains without noise, are drawn. Beside the mass off the support stands what
 samples thrown away, modes that gain or lose weight (their Kullback-Leibler divergence from those of the undisturbed
 chain), and modes that become narrow.
 
+Stable targets are another training of the same network, compared with one on drawn noise in as many steps; what they
+cost is told by the study ``origin``.
+
 No setting is free of labels unless the method has only one. Each is chosen, among those listed here, on the
 well-trained model of the first target of its dimension, as that which leaves least off the support and keeps weights
 and widths; there it is told as tuned, and by samples judged on the half that had no say. On all other models nothing is
@@ -28,9 +31,22 @@ from intermode.jobs import Job
 from intermode.mitigate import Jump, Jumps, StochasticTail
 from intermode.restart import Restart
 from intermode.samplers import DDIM, Ancestral, Sampler
-from intermode.studies.mitigation_cells import Correction, above_job, draw_job, law_job, repair_job, resample_job
+from intermode.studies import mitigation_images
+from intermode.studies.causes import learning
+from intermode.studies.mitigation_cells import (
+    DETECTORS,
+    Correction,
+    above_job,
+    divergence,
+    draw_job,
+    law_job,
+    repair_job,
+    resample_job,
+    stop_job,
+)
+from intermode.studies.mitigation_images import Images
 from intermode.study import Claim, Found, Measured, Missing, Picture, Study, at_least, below
-from intermode.study.configs import LatticeModel, LineModel, Mixture, Model, Training, check_least
+from intermode.study.configs import LatticeModel, LineModel, Mixture, Model, Training, UnevenMixture, check_least
 from intermode.study.steps import model_job
 from intermode.targets.lattice import LATTICES
 
@@ -41,8 +57,12 @@ BUDGET = 0.02
 """More network evaluations that a cheap mitigation may ask for."""
 KL, WIDTH = 1e-3, 0.1
 """How far weights and widths of the modes may be from those of the undisturbed chain."""
+REPAIRED, REPAIR_BUDGET = 30, 0.001
+"""What a selective repair is claimed to divide the mass by, and what it may ask for after all samples are scored."""
 EARLY, LATE = 20, 5
 """Noisiest timesteps at which a denoiser is corrected."""
+REFERENCE = 1000
+"""Points of the reference batch of stable targets."""
 HIGHEST = 40
 """Noisiest timestep to which a chain goes up again."""
 
@@ -59,6 +79,8 @@ class Variant:
         noiseless: some steps add no noise, so that it has to be drawn.
         against: what it is compared with.
         detector, share, restart: of what is done with finished samples.
+        stop: timestep at which the ``share`` of the chains that looks worst to the detector is dropped.
+        stable: the network is trained anew, in as many steps, on stable targets (:mod:`intermode.training_targets`).
     """
 
     method: str
@@ -71,6 +93,8 @@ class Variant:
     detector: str = ""
     share: float = 1.0
     restart: int | None = None
+    stop: int | None = None
+    stable: bool = False
 
     @property
     def key(self) -> str:
@@ -130,13 +154,17 @@ def finished() -> Iterator[Variant]:
         for kept in (0.98, 0.9):
             yield Variant(f"resample by {detector}", f"{kept:.0%} kept", detector=detector, share=kept)
     for detector in ("residual", "lid"):
-        words = "2 % flagged, k = 3"
-        yield Variant(f"selective repair by {detector}", words, detector=detector, share=0.02, restart=3)
+        for flagged in (0.02, 0.005):
+            words = f"{100 * flagged:g} % flagged, k = 3"
+            yield Variant(f"selective repair by {detector}", words, detector=detector, share=flagged, restart=3)
+    for t in (3, 10):
+        yield Variant("early stop by lid", f"2 % stopped at t = {t}", detector="lid", share=0.02, stop=t)
 
 
 def every(timesteps: int) -> list[Variant]:
     """All variants for a schedule, the undisturbed chain first."""
-    return [Variant(PLAIN), *corrections(), *chains(timesteps), *deterministic(), *finished()]
+    retrained = Variant("stable-target training", f"mean over {REFERENCE:,} points", whole=True, stable=True)
+    return [Variant(PLAIN), *corrections(), *chains(timesteps), *deterministic(), *finished(), retrained]
 
 
 METHODS = tuple(dict.fromkeys(variant.method for variant in every(1000)))
@@ -153,39 +181,47 @@ class Config:
 
     Attributes:
         line: model of the mixture that settings are chosen on in 1-D.
-        other_line: model of a mixture that they are not chosen on.
+        other_line, uneven_line: models of mixtures that they are not chosen on; the second has modes of other weights.
         lattice: model of a lattice; those of the other kinds differ from it in their target alone.
         lattices: kinds of lattices; settings are chosen on the first.
-        line_methods, lattice_methods: that are measured; all if there are none.
+        line_methods, uneven_methods, lattice_methods: that are measured; all if there are none.
         under_line, under_lattice: optimiser steps of the undertrained models.
         level: timestep up to which nothing but whole chains differs.
         samples: drawn of each model for what is not exact.
+        images: models of images, and what is measured of them.
         seed: of the samples.
     """
 
     line: LineModel = LineModel(shipped="gaussian-1d")
     other_line: LineModel = LineModel(target=Mixture((1.0, 2.0, 4.0)))
+    uneven_line: LineModel = LineModel(target=UnevenMixture((-1.0, 0.5, 2.0, 3.5), weights=(0.4, 0.1, 0.3, 0.2)))
     lattice: LatticeModel = LatticeModel(shipped="grid")
     lattices: tuple[str, ...] = ("grid",)
     line_methods: tuple[str, ...] = ()
+    uneven_methods: tuple[str, ...] = (
+        *("Laplacian sharpening", "RePaint's jumps", "Restart sampling, ancestral", "late restart", "clipping"),
+        *("resample by lid", "resample by hal", "selective repair by residual", "selective repair by lid"),
+        *("early stop by lid", "stable-target training"),
+    )
     lattice_methods: tuple[str, ...] = (
         *("Laplacian sharpening", "RODS (CAS)", "RePaint's jumps", "late restart", "resample by residual"),
-        *("resample by hal", "selective repair by residual"),
+        *("resample by hal", "selective repair by residual", "selective repair by lid", "early stop by lid"),
     )
     under_line: int = 400
     under_lattice: int = 3000
     level: int = 40
     samples: int = 200_000
+    images: Images = Images(methods=tuple(m for m in mitigation_images.METHODS if not m.endswith(" steps")))
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, 1, "under_line", "under_lattice", "samples")
         if unknown := set(self.lattices) - set(LATTICES):
             raise InputError(f"lattices: unknown {min(unknown)!r}; choose from {', '.join(LATTICES)}")
-        for name in ("line_methods", "lattice_methods"):
+        for name in ("line_methods", "uneven_methods", "lattice_methods"):
             if unknown := set(getattr(self, name)) - set(METHODS):
                 raise InputError(f"{name}: unknown {min(unknown)!r}; choose from {', '.join(METHODS)}")
-        least = min(model.noise.timesteps for model in (self.line, self.other_line, self.lattice))
+        least = min(model.noise.timesteps for model in (self.line, self.other_line, self.uneven_line, self.lattice))
         if not HIGHEST <= self.level < least - 1:
             raise InputError(f"level: {self.level} must lie in {HIGHEST}..{least - 2}")
 
@@ -217,6 +253,7 @@ def subjects(config: Config) -> list[Subject]:
     targets: list[tuple[str, Model, int, bool]] = [
         ("1d", config.line, config.under_line, True),
         ("1d-other", config.other_line, config.under_line, False),
+        ("1d-uneven", config.uneven_line, config.under_line, False),
     ]
     for k, name in enumerate(config.lattices):
         kind: Any = name
@@ -233,15 +270,20 @@ def subjects(config: Config) -> list[Subject]:
 def variants(config: Config, subject: Subject) -> list[Variant]:
     """That are measured on a model."""
     known = every(subject.model.noise.timesteps)
-    asked = (config.line_methods if subject.model.shape == (1,) else config.lattice_methods) or METHODS
+    of_a_kind = {"1d-uneven": config.uneven_methods, "1d": config.line_methods, "1d-other": config.line_methods}
+    asked = of_a_kind.get(subject.target, config.lattice_methods) or METHODS
     wanted = {name for variant in known if variant.method in asked for name in (variant.method, variant.against)}
-    return [variant for variant in known if variant.method in wanted]
+    # a shipped model was trained in other steps, and stable targets are trained in 1-D alone
+    trained = isinstance(subject.model, LineModel) and subject.model.shipped is None
+    return [variant for variant in known if variant.method in wanted and (trained or not variant.stable)]
 
 
 def jobs(config: Config) -> dict[str, Job]:
     found: dict[str, Job] = {}
     for subject in subjects(config):
         found |= jobs_of(config, subject)
+    for how in config.images.models:
+        found |= mitigation_images.jobs_of(config.images, how, config.seed)
     return found
 
 
@@ -263,12 +305,19 @@ def jobs_of(config: Config, subject: Subject) -> dict[str, Job]:
     plain = drawn(Variant(PLAIN), True)
     for variant in variants(config, subject):
         name, above = f"{key}-{variant.key}", None if variant.whole else law
-        if variant.restart is not None:
+        if variant.stop is not None:
+            found[name] = stop_job(name, model, variant.detector, variant.share, variant.stop, n, seed)
+        elif variant.restart is not None:
             found[name] = repair_job(name, model, plain, variant.detector, variant.share, variant.restart, seed)
         elif variant.detector:
             found[name] = resample_job(name, model, plain, variant.detector, variant.share, seed)
         elif variant.noiseless:
             found[name] = drawn(variant, False)
+        elif variant.stable:
+            assert isinstance(subject.model, LineModel)
+            again = model_job(f"model-{key}-stable", learning("stable", subject.model, REFERENCE))
+            found |= {again.name: again}
+            found[name] = law_job(name, again, variant.sampler, None, config.level, None)
         else:
             found[name] = law_job(name, model, variant.sampler, variant.correction, config.level, above)
     if any(variant.drawn for variant in variants(config, subject)):
@@ -310,13 +359,6 @@ class Outcome:
     def keeps(self) -> bool:
         """Weights and widths of the modes."""
         return self.divergence.value <= KL and abs(self.width_change.value) <= WIDTH
-
-
-def divergence(after: Sequence[float], before: Sequence[float]) -> float:
-    """Kullback-Leibler, of weights that sum to 1."""
-    p, q = np.array(after), np.array(before)
-    held = p > 0
-    return float((p[held] * np.log(p[held] / np.maximum(q[held], np.finfo(float).tiny))).sum())
 
 
 def change(after: Sequence[float], before: Sequence[float]) -> float:
@@ -380,12 +422,13 @@ def outcomes(config: Config, found: Found, subject: Subject, part: str = "all") 
 
 
 def chosen(config: Config, found: Found, subject: Subject) -> dict[str, Variant]:
-    """Of each method the settings that leave least off the support, if some keep weights and widths among those."""
-    best: dict[str, Outcome] = {}
-    for seen in outcomes(config, found, subject, "choose").values():
-        rivals = best.get(seen.variant.method, seen), seen
-        best[seen.variant.method] = min(rivals, key=lambda each: (not each.keeps, each.after.value))
-    return {method: seen.variant for method, seen in best.items()}
+    """Of each method the settings that leave least off the support, if some keep weights and widths among those; the
+    best method first."""
+    best: dict[str, Variant] = {}
+    found_here = outcomes(config, found, subject, "choose").values()
+    for seen in sorted(found_here, key=lambda each: (not each.keeps, each.after.value)):
+        best.setdefault(seen.variant.method, seen.variant)
+    return best
 
 
 def leaderboard(config: Config, found: Found) -> Measured:
@@ -397,6 +440,7 @@ def leaderboard(config: Config, found: Found) -> Measured:
             tuned[subject.model.shape] = chosen(config, found, subject)
         if missing := measure(config, found, subject, tuned[subject.model.shape], measured):
             measured.notes.append(f"{subject.key}: {missing} settings are not measured yet.")
+    mitigation_images.measure(config.images, found, measured)
     return measured
 
 
@@ -407,17 +451,19 @@ def measure(config: Config, found: Found, subject: Subject, tuned: dict[str, Var
         how many settings are missing.
     """
     seen, every_one = outcomes(config, found, subject), variants(config, subject)
+    measured.series[subject.key] = [point_of(each) for each in seen.values()]
     methods = [variant.method for variant in every_one]
     rows = []
-    for method, variant in tuned.items():
+    # what the model that chooses does not have has one setting
+    for method, variant in (tuned | {v.method: v for v in every_one if v.method not in tuned}).items():
         several = methods.count(method) > 1
         judged = several and subject.chooses and variant.drawn
         where = ("here" if subject.chooses else "on another model") if several else "no"
         if variant.key in seen:
-            shown = outcome(config, found, subject, variant, "judge") if judged else seen[variant.key]
-            rows.append(row_of(config, subject, shown, where, judged))
+            if judged:
+                seen[variant.key] = outcome(config, found, subject, variant, "judge")
+            rows.append(row_of(config, subject, seen[variant.key], where, judged))
     measured.rows += sorted(rows, key=lambda row: row["after"])
-    measured.series[subject.key] = [point_of(each) for each in seen.values()]
     if subject.trained == "well":
         measured.values |= values_of(subject, seen, {m: v for m, v in tuned.items() if v.key in seen})
     return len(every_one) - len(seen)
@@ -456,6 +502,10 @@ def values_of(subject: Subject, seen: Mapping[str, Outcome], tuned: Mapping[str,
             words = f"repair_{variant.detector}_{name}"
             more = seen[variant.key].cost["more_evaluations"]
             values |= {f"{words}_ratio": seen[variant.key].ratio, f"{words}_evaluations": more}
+            if f"repair_{name}_ratio" not in values:  # the first was the best where it was chosen
+                look = DETECTORS[variant.detector].nfe / subject.model.noise.timesteps
+                values[f"repair_{name}_ratio"] = seen[variant.key].ratio
+                values[f"repair_{name}_evaluations"] = Estimate(*(3 * (more - look,)), method="counted")
     if "late restart" not in tuned:
         return values
     restart = seen[tuned["late restart"].key]
@@ -506,12 +556,30 @@ def claims(config: Config) -> list[Claim]:
             found.append(
                 Claim(f"{subject.target}-restart-{end}", f"restart_{name}_{end.replace('-', '_')}", bound, said, "–")
             )
+        repair = f"{words}: selective repair by the detector that is best on the first target"
+        limit = f"after its one look at every sample, it asks for under {REPAIR_BUDGET:.1%} more network evaluations"
+        found += [
+            Claim(
+                f"{subject.target}-repair-ratio",
+                f"repair_{name}_ratio",
+                at_least(REPAIRED),
+                f"{repair} leaves at least {REPAIRED} times less off the support",
+                "–",
+            ),
+            Claim(
+                f"{subject.target}-repair-evaluations",
+                f"repair_{name}_evaluations",
+                below(REPAIR_BUDGET),
+                f"{repair}: {limit}",
+                "–",
+            ),
+        ]
         rival = (
             f"{words}: no published mitigation that is not told the modes, and keeps their weights and widths, leaves "
             f"less between them at up to {BUDGET:.0%} more evaluations: least of theirs over a restart's, at least 1"
         )
         found.append(Claim(f"{subject.target}-rivals", f"published_over_restart_{name}", at_least(1.0), rival, "–"))
-    return found
+    return found + mitigation_images.claims(config.images)
 
 
 def pareto(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -520,33 +588,49 @@ def pareto(config: Config, found: Found, measured: Measured, path: Path) -> str 
         if measured.series.get(subject.key):
             title = f"{subject.model.target.words.split(' of ')[0]}, {subject.trained} trained"
             panels[title] = measured.series[subject.key]
+    for how in config.images.models:
+        if points := measured.series.get(f"shapes-{how}"):
+            panels[f"images of shapes, {how} trained"] = points
     if not panels:
         return None
     plots.pareto(path, panels, PLAIN, "resample")
     return (
         "Mass off the support against what it costs in network evaluations, for every setting: the lower left is best. "
         "Dashed: the undisturbed chain and, through its points, drawing again what a detector flags. Hollow: the "
-        "weights or the widths of the modes change too much."
+        "weights or the widths of the modes change too much; of images, the number of shapes."
     )
 
 
+def repaired(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    return mitigation_images.repaired(config.images, found, measured, path)
+
+
 # fmt: off
+SMALL = {"noise.timesteps": 60, "size": 2000, "train.steps": 60, "train.batch": 200}
+SMALL_IMAGES = {
+    "shipped": None, "size": 64, "noise.timesteps": 40, "network.patch": 8, "network.channels": (32,),
+    "network.attention": (), "train.steps": 20, "train.batch": 8,
+}
 TIERS: dict[str, dict[str, Any]] = {
     "smoke": {
-        "line.shipped": None, "line.noise.timesteps": 60, "line.size": 2000, "line.train.steps": 60,
-        "line.train.batch": 200, "other_line.noise.timesteps": 60, "other_line.size": 2000,
-        "other_line.train.steps": 60, "other_line.train.batch": 200, "lattice.shipped": None,
-        "lattice.target.side": 2, "lattice.noise.timesteps": 60, "lattice.size": 2000, "lattice.train.steps": 60,
-        "lattice.train.batch": 200, "under_line": 20, "under_lattice": 20, "samples": 2000,
+        **{f"{of}.{name}": value for of in ("line", "other_line", "uneven_line", "lattice") for name, value in
+           SMALL.items()},
+        "line.shipped": None, "lattice.shipped": None, "lattice.target.side": 2, "under_line": 20,
+        "under_lattice": 20, "samples": 2000,
         "line_methods": (
             *("Laplacian sharpening", "late restart", "stochastic tail", "resample by hal"),
-            "selective repair by residual",
+            *("selective repair by residual", "early stop by lid", "stable-target training"),
         ),
-        "lattice_methods": ("late restart",),
+        "uneven_methods": ("late restart",),
+        "lattice_methods": ("late restart", "selective repair by residual"),
+        **{f"images.shapes.{name}": value for name, value in SMALL_IMAGES.items()},
+        "images.methods": (), "images.under": 5, "images.pool.steps": 20, "images.pool.n": 24, "images.pool.chunk": 8,
     },
     "quick": {},
     "long": {
-        "lattices": ("grid", "diamond"), "lattice_methods": (), "other_line.train.steps": 20_000, "samples": 1_000_000,
+        "lattices": ("grid", "diamond"), "lattice_methods": (), "other_line.train.steps": 20_000,
+        "uneven_line.train.steps": 20_000, "uneven_methods": (), "samples": 1_000_000, "images.pool.n": 12_288,
+        "images.methods": (),
     },
 }
 # fmt: on
@@ -558,9 +642,9 @@ STUDY = Study(
     summary="Which mitigation works: all of them on the same models, where the truth is known",
     config=Config,
     tiers=TIERS,
-    times={"smoke": "1 min", "quick": "40 min", "long": "~4 h"},
+    times={"smoke": "2 min", "quick": "2 h", "long": "~9 h"},
     jobs=jobs,
     measures=(leaderboard,),
     claims=claims,
-    pictures=lambda config: [Picture("pareto", pareto)],
+    pictures=lambda config: [Picture("pareto", pareto), Picture("shapes-repaired", repaired)],
 )

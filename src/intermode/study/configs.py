@@ -42,6 +42,7 @@ __all__ = [
     "ShapesModel",
     "Training",
     "UNet",
+    "UnevenMixture",
     "check_least",
 ]
 
@@ -79,6 +80,25 @@ class Mixture:
     def words(self) -> str:
         """For the record of a model."""
         return f"Gaussians at {', '.join(f'{m:g}' for m in self.means)} of standard deviation {self.sigma:g}"
+
+
+@dataclass(frozen=True)
+class UnevenMixture(Mixture):
+    """A 1-D mixture of Gaussians of other weights.
+
+    Attributes:
+        weights: of the modes, as many; divided by their sum.
+    """
+
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def target(self) -> GaussianMixture:
+        return line(self.means, self.sigma, self.weights)
+
+    @property
+    def words(self) -> str:
+        return f"{super().words}, weights {', '.join(f'{weight:g}' for weight in self.weights)}"
 
 
 @dataclass(frozen=True)

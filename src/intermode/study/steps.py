@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from intermode.blocks import Plan, joined, split
+from intermode.critical import CriticalWindows
 from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.detect import Detector, SampleDetector, describe, watches
+from intermode.detect.critical import remember, windows_of
 from intermode.evaluation import Estimate
 from intermode.exact import Outcome, off_support
 from intermode.files import load_tensors
@@ -53,6 +55,8 @@ __all__ = [
     "pool_of",
     "sampled",
     "score_job",
+    "windows_job",
+    "windows_known",
 ]
 
 
@@ -335,6 +339,25 @@ def label_pool(running: Running) -> dict[str, Any]:
     rules, which = np.unique(labels.rule, return_inverse=True)
     running.save({"hallucinated": torch.from_numpy(labels.hallucinated), "rule": torch.from_numpy(which)})
     return {"rules": rules.tolist()}
+
+
+def windows_job(name: str, model: Job) -> Job:
+    """Find the critical windows of a model without labels, once for all jobs that look there."""
+    return Job(name, find_windows, None, {"model": model})
+
+
+def find_windows(running: Running) -> dict[str, Any]:
+    """As :func:`windows_known` reads them."""
+    found = windows_of(denoiser_of(running.inputs["model"], running.device), running.progress)
+    running.save({"x": found.x})
+    told = asdict(replace(found, x=torch.empty(0), patches=None))
+    return {key: told[key] for key in ("levels", "snr", "changed", "moved", "rises", "kinds", "evaluations")}
+
+
+def windows_known(done: Done, denoiser: Denoiser) -> CriticalWindows:
+    """What a windows job found of a model, from here on known to its detectors with ``window="critical"``."""
+    remember(denoiser, replace(CriticalWindows.told(done.facts), x=done.tensors()["x"]))
+    return windows_of(denoiser)
 
 
 def mass_job(name: str, sampler: Sampler, model: Job | Model, cells: float | None = None) -> Job:
