@@ -176,7 +176,7 @@ def mitigations(metrics: dict[str, Any]) -> str:
     """For each set of models that share their settings, a row for each mitigation: what it leaves on each, and what it
     costs at worst."""
     shared: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    models = by_model(metrics["rows"])
+    models = by_model(row for row in metrics["rows"] if "width_change" in row)
     for name, rows in models.items():
         shared.setdefault(tuple(sorted((row["method"], row["settings"]) for row in rows)), []).append(name)
     parts = [f"Tier {metrics['tier']}; 95 % intervals of samples, or the difference of two grids, in brackets."]
@@ -201,7 +201,37 @@ def mitigations(metrics: dict[str, Any]) -> str:
                 f"{100 * max(row['thrown_away'] for row in rows):.2g} %",
             ]
             parts.append("| " + " | ".join(cells) + " |")
-    return "\n".join(parts)
+    return "\n".join(parts + mitigated_images(metrics))
+
+
+KINDS = {"duplicate": "two of a kind", "between_places": "between places", "deformed": "deformed", "blank": "blank"}
+"""Columns of images off the support."""
+
+
+def mitigated_images(metrics: dict[str, Any]) -> list[str]:
+    """The same for each model of images, with what is off the support by kind, in per cent of the images."""
+    parts = []
+    for name, rows in by_model(row for row in metrics["rows"] if "shapes_change" in row).items():
+        parts += [
+            "",
+            f"| mitigation, {name} | settings | more evaluations | more time | off the support, % | "
+            + " | ".join(f"{words}, %" for words in KINDS.values())
+            + " | patterns: KL | shapes: change | thrown away |",
+            "| --- | --- | ---: | ---: | ---: |" + " ---: |" * (len(KINDS) + 3),
+        ]
+        for row in rows:
+            cells = [
+                row["method"],
+                row["settings"] or "–",
+                *(f"{100 * row[key]:.2g} %" for key in ("more_evaluations", "more_time")),
+                percent(row, "after"),
+                *(f"{100 * row[kind]:.1f}" for kind in KINDS),
+                f"{row['divergence']:.1e}",
+                f"{100 * row['shapes_change']:+.1f} %",
+                f"{100 * row['thrown_away']:.2g} %",
+            ]
+            parts.append("| " + " | ".join(cells) + " |")
+    return parts
 
 
 def replaced(text: str, name: str, content: str) -> str:

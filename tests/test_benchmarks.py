@@ -100,9 +100,20 @@ def test_tables_hold_the_claims_of_all_kept_runs():
         assert f"| `{row['detector']}` | {row['settings']} |" in results.details(bench)
         assert f"| `{row['detector']}` |" in results.leaders(bench)
     mended = results.measured("mitigations")
+    ends = {"after": 0.08, "after_low": 0.07, "after_high": 0.09, "more_evaluations": 0.3, "more_time": 0.32}
+    kinds = {"duplicate": 0.01, "between_places": 0.03, "deformed": 0.005, "blank": 0.035}
+    told = {"target": "shapes", "model": "well", "method": "late restart", "settings": "low", "divergence": 0.002}
+    image = {**told, **ends, **kinds, "shapes": 1.7, "shapes_change": -0.021, "thrown_away": 0.1}
+    table = results.mitigations({**mended, "rows": [*mended["rows"], image]})
     for row in mended["rows"]:
-        assert f"| {row['method']} | {row['settings'] or '–'} |" in results.mitigations(mended)
-        assert f"| {row['after']:.2e} [" in results.mitigations(mended)
+        assert f"| {row['method']} | {row['settings'] or '–'} |" in table
+        if "width_change" in row:
+            assert f"| {row['after']:.2e} [" in table
+    assert "| mitigation, shapes (well) |" in table
+    assert (
+        "| late restart | low | 30 % | 32 % | 8.0 [7.0, 9.0] | 1.0 | 3.0 | 0.5 | 3.5 | 2.0e-03 | -2.1 % | 10 % |"
+        in table
+    )
 
 
 def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeypatch):
