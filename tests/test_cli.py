@@ -160,7 +160,7 @@ def test_each_command_is_a_function_of_the_same_name():
     import intermode
 
     verbs = {name.replace("-", "_") for name in cli.COMMANDS} - {"list", "data", "status"}
-    sampling = {"sample", "score", "filter", "explore", "explain", "repair", "windows", "off_support"}
+    sampling = {"sample", "score", "filter", "explore", "explain", "animate", "repair", "windows", "off_support"}
     assert verbs == {"train", *sampling, "reproduce", "bench", "report"}
     for verb in {*verbs - {"windows"}, "critical_windows", "watch"}:
         assert callable(getattr(intermode, verb)), verb

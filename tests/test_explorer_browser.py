@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from intermode import cli
+from intermode.animating.film import Shot, write_film
 from intermode.explorer import explore
 from intermode.explorer.cuts import Axis
 from intermode.files import save_tensors
@@ -363,3 +364,20 @@ def test_ten_thousand_images_stay_fluid(browser, here):
     page.settled()
     assert page.number("kept") != 9000
     assert (spent()["TaskDuration"] - before) / 60 < 0.05
+
+
+def test_a_film_plays_each_frame_as_long_as_it_says_and_stops_when_asked(browser, tmp_path):
+    colours = ("red", "green", "blue")
+    frames = [Shot(Image.new("RGB", (80, 60), colour), 0.3, colour) for colour in colours]
+    write_film(tmp_path / "film.html", "colours", frames)
+    browser.get((tmp_path / "film.html").as_uri())
+    words, play = (browser.find_element(By.ID, name) for name in ("words", "play"))
+    for colour in ("green", "blue", "red"):
+        WebDriverWait(browser, 20, 0.02).until(lambda _, colour=colour: words.text == colour)
+    play.click()
+    assert play.text == "Play"
+    place = browser.find_element(By.ID, "place")
+    browser.execute_script("arguments[0].value = 2; arguments[0].dispatchEvent(new Event('input'))", place)
+    assert words.text == "blue"
+    assert browser.find_element(By.ID, "picture").get_property("naturalWidth") == 80
+    assert not browser.get_log("browser")

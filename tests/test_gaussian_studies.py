@@ -165,7 +165,7 @@ def test_gaussian_1d_agrees_with_its_samples_and_with_itself(unbroken):
     assert values["filter_kept_in_support"] == pytest.approx(kept[~bad[judge]].mean())
     assert values["filter_removed_hallucinated"] == pytest.approx((~kept)[bad[judge]].mean())
     assert values["filtered_hallucination_rate"] == pytest.approx(bad[judge][kept].mean())
-    assert set(metrics["figures"]) == {"density", "trajectories", "hal", "windows", "loss"}
+    assert set(metrics["figures"]) == {"density", "film", "trajectories", "hal", "windows", "loss"}
     assert_figures(metrics, out)
 
 

@@ -12,7 +12,7 @@ from intermode.errors import InputError
 
 VERBS = [
     *("load", "train", "sample", "score", "filter", "repair", "off_support", "watch", "critical_windows"),
-    *("reproduce", "bench", "report", "explore", "explain"),
+    *("reproduce", "bench", "report", "explore", "explain", "animate"),
 ]
 NOUNS = [
     *("Ancestral", "DDIM", "Restart", "Sampler", "linear", "cosine", "GaussianMixture", "line", "grid", "diamond"),
@@ -23,7 +23,7 @@ NOUNS = [
 
 def test_the_public_names_are_these():
     assert dir(intermode) == sorted(intermode.__all__) == sorted(VERBS + NOUNS)
-    assert len(dir(intermode)) == 37
+    assert len(dir(intermode)) == 38
 
 
 @pytest.mark.parametrize("name", VERBS + NOUNS)
@@ -72,6 +72,7 @@ ARGUMENTS = {
     "report": ("rn", "run"),
     "explore": ("scors", "scores"),
     "explain": ("indx", "index"),
+    "animate": ("targt", "target"),
 }
 
 

@@ -150,6 +150,29 @@ def test_intervals():
     assert interval({"measured": 0.5, "low": 0.25, "high": 0.75}) == "0.5 [0.25, 0.75]"
 
 
+def test_a_figure_that_moves_is_shown_in_its_place(finished):
+    page = "<!doctype html><p title=\"a 'film'\">&amp; moves</p>"
+    (finished / "figures" / "loss.html").write_text(page, encoding="utf-8")
+    found = Frames()
+    found.feed(write_report(finished).read_text(encoding="utf-8"))
+    assert found.pages == [page]
+    assert len(found.images) == 1  # that of the other figure
+
+
+class Frames(HTMLParser):
+    """The pages within a page, and its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.pages, self.images = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "iframe":
+            self.pages.append(dict(attrs)["srcdoc"])
+        if tag == "img":
+            self.images.append(tag)
+
+
 def test_the_page_leads_to_the_samples_where_the_run_keeps_them(finished):
     assert "explorer" not in write_report(finished).read_text(encoding="utf-8")
     (finished / "explorer.html").write_text("")

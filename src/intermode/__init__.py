@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from intermode.animating import animate
     from intermode.critical import CriticalWindows, critical_windows
     from intermode.detect.hal import Hal, HalRenoise
     from intermode.detect.window import SNR, Fraction, Window
@@ -50,6 +51,7 @@ _HOME = {
     "reports": ("report",),
     "explorer": ("explore",),
     "explaining": ("explain",),
+    "animating": ("animate",),
     "samplers": ("DDIM", "Ancestral", "Sampler"),
     "restart": ("Restart",),
     "schedules": ("cosine", "linear"),
@@ -82,6 +84,7 @@ __all__ = [
     "Samples",
     "Threshold",
     "Window",
+    "animate",
     "bench",
     "cosine",
     "critical_windows",

@@ -561,6 +561,51 @@ def explain(
     print(f"{found}\npicture: {picture}; numbers: {picture.with_suffix('.json')}")
 
 
+def animate(
+    model: options.Model,
+    out: Path,
+    *,
+    target: Annotated[str | None, tyro.conf.arg(metavar="line|shapes")] = None,
+    means: tuple[float, ...] = (1.0, 2.0, 3.0),
+    sigma: float = 0.05,
+    n: options.Count = 64,
+    chain: Group[options.Chain] = options.CHAIN,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Write a film: in one dimension the exact law of the chain beside the true one, of images x0_hat of two of them.
+
+    Args:
+        model: a shipped model's name, or a folder: of a model, or of a pipeline of diffusers.
+        out: the film, a .gif, or an .html with a player.
+        target: what the data is: line, of these means and sigma, needed in one dimension; shapes. That of a shipped
+            model is known. Of other images Hal says which one is flagged.
+        means: of the modes of a line.
+        sigma: width of each.
+        n: images drawn, of which two are shown.
+        seed: random numbers belong to (seed, sample).
+        device: cpu or cuda.
+        threads: torch's on a CPU.
+    """
+    from intermode import animating
+    from intermode.models import load
+    from intermode.targets.gaussian import line
+    from intermode.targets.known import named, of_model
+
+    options.use(device, threads)
+    known = of_model(model) if target is None else line(means, sigma) if target == "line" else named(target)
+    made = animating.animate(
+        load(model).to(device),
+        out,
+        target=known,
+        sampler=None if chain == options.CHAIN else chain.made(),
+        **_of(locals(), "n", "seed"),
+        progress=True,
+    )
+    print(f"film: {made} ({made.stat().st_size / 1e6:.2g} MB)")
+
+
 def data(
     name: tyro.conf.Positional[Annotated[Literal["mnist", "fashion-mnist"], tyro.conf.arg(metavar="NAME")]],
     *,
@@ -615,6 +660,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "report": report,
     "explore": explore,
     "explain": explain,
+    "animate": animate,
     "data": data,
 }
 

@@ -125,11 +125,17 @@ def write_report(folder: Path) -> Path:
         content = figure.read_bytes()
         # a PNG's width in pixels is at byte 16; one scale for all figures gives all one size of letters
         images[name] = (base64.b64encode(content).decode(), int.from_bytes(content[16:20], "big") / PIXELS)
+    films = {
+        name: film.read_text(encoding="utf-8")
+        for name in metrics["figures"]
+        if (film := folder / "figures" / f"{name}.html").exists()
+    }
     environment = jinja2.Environment(loader=jinja2.PackageLoader("intermode", "."), autoescape=True)
     environment.filters |= {"interval": interval, "cells": cells}
     page = environment.get_template("report_template.html").render(
         m=metrics,
         images=images,
+        films=films,
         leaderboard=leaderboard(metrics["rows"]),
         tables=by_model(row for row in metrics["rows"] if "auroc" not in row),
         explorers=sorted(page.name for page in folder.glob("explorer*.html")),

@@ -16,10 +16,13 @@ import numpy as np
 import torch
 
 from intermode import plots
+from intermode.animating import line
+from intermode.animating.film import write_film
+from intermode.animating.laws import LATE, Film, film
 from intermode.evaluation import detection, precision, ratio_of, share
-from intermode.jobs import Job
+from intermode.jobs import Job, Running
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
-from intermode.study.configs import LineModel, Pool, check_least
+from intermode.study.configs import LineModel, Mixture, Pool, check_least
 from intermode.study.hal import (
     Judged,
     choosing_half,
@@ -33,6 +36,7 @@ from intermode.study.hal import (
 )
 from intermode.study.steps import (
     Tabulated,
+    denoiser_of,
     grid_range,
     histogram_edges,
     histogram_of,
@@ -90,8 +94,21 @@ def jobs(config: Config) -> dict[str, Job]:
         "labels": label_job("labels", pool, target),
         "followed": follow_job("followed", model, pool, config.pool, config.seed, target, config.view),
         "mass": mass_job("mass", config.pool.sampler, model),
+        "film": watch_job("film", model, config.pool, config.seed, target),
         "true": mass_job("mass-of-the-true-score", config.pool.sampler, config.model),
     }
+
+
+def watch_job(name: str, model: Job, drawn: Pool, seed: int, target: Mixture) -> Job:
+    """The film of :mod:`intermode.animating.laws`, of a model job."""
+    return Job(name, find_film, {"sampler": drawn.sampler, "seed": seed, "target": target}, {"model": model})
+
+
+def find_film(running: Running) -> None:
+    config = running.config
+    learned = denoiser_of(running.inputs["model"], running.device)
+    found = film(learned, config["target"].target, config["sampler"], seed=config["seed"], progress=running.progress)
+    running.save(found.tensors)
 
 
 def rates(config: Config, found: Found) -> Measured:
@@ -238,7 +255,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
         title=f"{config.pool.n:,} samples of a model trained on {config.model.size:,}",
     )
     return (
-        "Density of the samples (blue) and of the data (red), log scale; shaded: farther than "
+        "Density of the samples and of the data, log scale; shaded: farther than "
         f"{target.beyond:g}σ from every mode. The thin line is the exact law of the trained model's reverse chain. "
         "Compare Fig. 2 of the paper."
     )
@@ -247,9 +264,7 @@ def density(config: Config, found: Found, measured: Measured, path: Path) -> str
 def trajectories(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     if not draw_trajectories(path, found["followed"], config.window, config.target.means):
         return None
-    return (
-        "Predicted x0 along the last timesteps: hallucinated samples in red, in-support ones in blue. Compare Fig. 5a."
-    )
+    return "Predicted x0 along the last timesteps, of hallucinated samples and of others. Compare Fig. 5a."
 
 
 def histogram(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -265,6 +280,22 @@ def histogram(config: Config, found: Found, measured: Measured, path: Path) -> s
         else ""
     )
     return f"Hal of hallucinated and in-support samples, in counts. Compare Fig. 6a.{said}"
+
+
+def film_picture(config: Config, found: Found, measured: Measured, path: Path) -> str:
+    """A figure, and the film itself in a page beside it, which the report shows in its place."""
+    seen = Film.of(found["film"].tensors())
+    line.poster(path, seen, config.target)
+    title = "From noise to data, and through restarts"
+    write_film(path.with_suffix(".html"), title, line.shots(seen, config.target))
+    before, after = seen.decided[seen.finished, 0], seen.decided[-1, 0]
+    early = seen.decided[seen.when == LATE, 0]
+    grown = f", {100 * (1 - early[0] / before):.0f} % of it decided at t < {LATE}" if len(early) and before else ""
+    return (
+        f"The exact law under the learned score and under the true one, on a log axis: {before:.2g} off the support"
+        f"{grown}; {len(seen.when) - 1 - seen.finished} restarts leave {after:.2g}. Beneath: the mass off the support "
+        "if the true score took over at t, and x0_hat of a hallucinated and of a good sample."
+    )
 
 
 # fmt: off
@@ -286,7 +317,8 @@ STUDY = Study(
     times={"smoke": "20 s", "quick": "3 min", "long": "~3 h", "paper": "~20 min, GPU"},
     config=Config, jobs=jobs, measures=(rates, masses, judge), claims=claims,
     pictures=lambda config: [
-        Picture("density", density), Picture("trajectories", trajectories), Picture("hal", histogram),
+        Picture("density", density), Picture("film", film_picture),
+        Picture("trajectories", trajectories), Picture("hal", histogram),
         windows_picture("windows", "windows",
                         "Detection by Hal against the end of its window, on half of the samples, 95 % intervals."),
         loss_picture,
