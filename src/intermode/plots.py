@@ -278,7 +278,8 @@ def score_histogram(
     axes.set_title(
         f"The cut that {label} keeps {100 * passing.mean():.3g} % of the others,\n"
         f"and {100 * hallucinated[~all_passing].mean() if (~all_passing).any() else 0:.2g} % of what it removes is "
-        "hallucinated"
+        "hallucinated",
+        fontsize=8,
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     style.save(figure, path)

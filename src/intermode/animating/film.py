@@ -15,7 +15,7 @@ from intermode.files import replacing, write_text
 
 __all__ = ["Shot", "check_film", "page_of", "write_film"]
 
-COLOURS = 64
+COLOURS = 128
 SUFFIXES = (".gif", ".html")
 
 
@@ -76,7 +76,8 @@ def page_of(title: str, shots: Sequence[Shot]) -> str:
 
 
 def _few_colours(picture: Image.Image) -> Image.Image:
-    return picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    # an octree keeps the colour of a thin line, which a median cut merges with another
+    return picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def _packed(picture: Image.Image) -> str:
