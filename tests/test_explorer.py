@@ -9,6 +9,7 @@ import shlex
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -537,6 +538,17 @@ def test_samples_in_memory_are_looked_at_and_the_call_does_what_is_on_the_screen
     np.testing.assert_array_equal(unpack(found["hallucinated"]), np.nan_to_num(labels, nan=2))
 
 
+def test_the_score_of_the_most_samples_comes_first(here):
+    few, most = np.full(20, np.nan), np.arange(20.0)
+    few[:5] = 1.0
+    none = np.full(20, np.nan)
+    x = torch.randn(20, 1)
+    tensors = {"few": few, "most": most, "none": none}
+    save_tensors(here / "x.safetensors", {"samples": x} | {f"score.{k}": torch.tensor(v) for k, v in tensors.items()})
+    for path in (explore("x.safetensors"), explore(x, scores=tensors)):
+        assert [score["name"] for score in found_in(path)["scores"]] == ["most", "few"]
+
+
 def test_numbers_in_memory_are_points(here):
     x = torch.randn(30, 2)
     with pytest.warns(UserWarning, match="there are none; give some"):
@@ -566,3 +578,11 @@ def test_scores_of_files_are_files(pictures, here):
     with pytest.raises(InputError, match="scores: of samples in files are a file too"):
         explore("made", scores=pictures[1])
     assert not list(here.glob("*.html"))
+
+
+def test_the_page_of_the_documentation_runs(here, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "explore.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(compile(snippet, "docs/explore.md", "exec"), {})
+    assert capsys.readouterr().out == "samples-explorer.html\n"
+    assert found_in(here / "samples-explorer.html")["samples"] == 2000

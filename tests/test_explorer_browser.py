@@ -308,6 +308,27 @@ def test_numbers_are_points_that_can_be_clicked(browser, here, dimensions):
     assert page.errors() == []
 
 
+@pytest.mark.parametrize(("bad", "words"), [(900, "what is hallucinated is orange"), (30, "a ring around what is")])
+def test_what_is_hallucinated_stands_out_without_hiding_the_points(browser, here, bad, words):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(size=(1800, 2)))
+    page = Shown(browser, explore(x, scores=rng.exponential(size=1800), labels=np.arange(1800) < bad))
+    assert words in page.find("#scatter figcaption").text
+    drawn = """
+      const c = document.querySelector('#scatter canvas');
+      const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      const colours = { blue: [0x2f, 0x6d, 0xb3], red: [0xc8, 0x32, 0x2b], orange: [0xb3, 0x60, 0x0a] };
+      return Object.values(colours).map(([r, g, b]) => {
+        let n = 0;
+        for (let k = 0; k < p.length; k += 4) if (p[k] === r && p[k + 1] === g && p[k + 2] === b) n++;
+        return n;
+      });
+    """
+    assert min(browser.execute_script(drawn)) > 30
+    assert page.command[0].startswith("intermode.filter(samples,")
+    assert page.errors() == []
+
+
 def test_a_page_without_scores_shows_the_samples(browser, folder):
     with pytest.warns(UserWarning, match="holds none"):
         page = Shown(browser, explore(folder))
@@ -316,7 +337,7 @@ def test_a_page_without_scores_shows_the_samples(browser, folder):
     assert len(page.samples()) == 120
     page.click("#next")
     assert len(page.samples()) == 120
-    assert "give some to see a threshold" in page.find("#about").text
+    assert page.find("#about").text == "300 samples. scores: the data holds none; give some to see a threshold"
     assert page.errors() == []
 
 

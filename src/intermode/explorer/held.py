@@ -10,7 +10,7 @@ import numpy as np
 
 from intermode.data.pixels import is_picture, picture_of
 from intermode.errors import InputError
-from intermode.explorer.subject import MOST_CLASSES, Subject
+from intermode.explorer.subject import MOST_CLASSES, Subject, most_first
 from intermode.filtering import groups_of, scores_for
 from intermode.values import as_numbers
 from intermode.verbs import as_samples
@@ -55,8 +55,7 @@ def held_subject(samples: Any, *, scores: Any, labels: Any, within: Any) -> Subj
     x = as_samples("samples", getattr(samples, "x", samples)).float().cpu().numpy()
     if not len(x):
         raise InputError("samples: there are none to look at")
-    known = scores_for(samples, None, scores).columns if _scored(samples, scores) else {}
-    known = {name: values for name, values in known.items() if not np.isnan(values).all()}
+    known = most_first(scores_for(samples, None, scores).columns) if _scored(samples, scores) else {}
     words = "samples" if scores is None else "samples, scores"
     classes, how = within, "within"
     if within is None:

@@ -7,6 +7,7 @@ const KINDS = { f4: Float32Array, f8: Float64Array, i4: Int32Array, u1: Uint8Arr
 const STRIP = 16; // samples of a kind in the overview
 const PAGE = 120;
 const STEPS = 1000; // of the slider of thresholds
+const RINGS = 400; // more of them would hide the points
 const START = 0.9; // share that is kept at first
 
 /** Arrays as they were packed, each unpacked when it is first looked at. */
@@ -235,6 +236,7 @@ function drawScatter() {
   const along = range[0];
   const up = dimensions === 2 ? range[1] : scored ? [score().axis.low, score().axis.high] : [-1, 1];
   const bad = found.hallucinated && array(found.hallucinated);
+  const ringed = bad && bad.filter((truth) => truth === 1).length <= RINGS;
   const dots = (u) => {
     const ranked = scored ? order() : Uint32Array.from({ length: found.shown }, (_, k) => k);
     const kept = scored ? keptShown() : ranked.length;
@@ -243,16 +245,16 @@ function drawScatter() {
     u.ctx.beginPath();
     u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
     u.ctx.clip();
+    const [blue, red, orange] = ["blue", "red", "orange"].map(colour);
     ranked.forEach((k, rank) => {
-      if (rank === 0) u.ctx.fillStyle = colour("blue");
-      if (rank === kept) u.ctx.fillStyle = colour("red");
+      u.ctx.fillStyle = bad && !ringed && bad[k] === 1 ? orange : rank < kept ? blue : red;
       const side = (rank < kept ? 2 : 4) * ratio;
       const [x, y] = place(k);
       const [left, top] = [u.valToPos(x, "x", true), u.valToPos(y, "y", true)];
       u.ctx.fillRect(left - side / 2, top - side / 2, side, side);
     });
-    if (bad) {
-      u.ctx.strokeStyle = colour("orange");
+    if (ringed) {
+      u.ctx.strokeStyle = orange;
       u.ctx.lineWidth = 1.5 * ratio;
       for (const k of ranked) {
         if (bad[k] !== 1) continue;
@@ -275,7 +277,7 @@ function drawScatter() {
     }
     if (best !== null) show(best);
   };
-  const ring = bad ? "; a ring around what is hallucinated" : "";
+  const ring = !bad ? "" : ringed ? "; a ring around what is hallucinated" : "; what is hallucinated is orange";
   draw(
     "scatter",
     `${count(found.shown)} of ${count(found.samples)} samples: removed large and red, kept small and blue${ring}. Click on one.`,
@@ -569,7 +571,7 @@ function repaint() {
 function begin() {
   const not = found.unread ? `; ${count(found.unread)} cannot be read` : "";
   const shown = found.shown < found.samples ? `, of which ${count(found.shown)} are shown: the highest scores, and some of the rest` : "";
-  $("about").textContent = `${count(found.samples)} samples${shown}${not}. Larger scores are more suspect. ${found.missing.join(". ")}`;
+  $("about").textContent = `${count(found.samples)} samples${shown}${not}. ${found.scores.length ? "Larger scores are more suspect. " : ""}${found.missing.join(". ")}`;
   const smallest = found.pictures?.find((each) => each);
   if (!found.pictures) document.documentElement.style.setProperty("--card", "128px");
   if (smallest) {

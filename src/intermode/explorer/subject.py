@@ -21,7 +21,7 @@ from intermode.filtering import groups_of, hallucinated_of, scores_for, scores_f
 from intermode.jobs import Done, read_done
 from intermode.scores import scores_beside
 
-__all__ = ["Looked", "Subject", "Trajectories", "is_pool", "is_run", "open_subject"]
+__all__ = ["Looked", "Subject", "Trajectories", "is_pool", "is_run", "most_first", "open_subject"]
 
 CLASSES = ("condition.class_labels", "label")
 """Columns that are taken for classes unless others are named: of samples drawn by class, and of image folders."""
@@ -68,7 +68,7 @@ class Subject:
     Attributes:
         source: the data set.
         column: of a table, that holds the samples.
-        scores: (n,) float64 by name, NaN for a sample without one; may be empty.
+        scores: (n,) float64 by name, NaN for a sample without one; that of the most samples first; may be empty.
         scored_by: the file that they came from, unless the data set itself.
         within: name of a column or file of labels, and (n,) words; None without.
         hallucinated: (n,) 0 or 1, NaN where it is not known; None without.
@@ -131,8 +131,7 @@ def open_subject(
     found = Subject(source, column)
     if scores is not None or scores_beside(source.path) is not None:
         known = scores_for(None, source, scores)
-        named = {name: values for name, values in known.columns.items() if not np.isnan(values).all()}
-        found = replace(found, scores=named, scored_by=scores)
+        found = replace(found, scores=most_first(known.columns), scored_by=scores)
     if not found.scores:
         what = "the data holds none" if scores is None else f"{scores} holds only NaN"
         found = replace(found, missing=(f"scores: {what}; give some to see a threshold",))
@@ -147,6 +146,13 @@ def open_subject(
     if labels is not None:
         found = replace(found, hallucinated=hallucinated_of(scores_from(labels, "labels"), len(found), source))
     return found if pool is None else _told(found, pool)
+
+
+def most_first(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores (n,) by name, that of the most samples first, without those that no sample has."""
+    unscored = {name: int(np.isnan(values).sum()) for name, values in scores.items()}
+    names = sorted((name for name in scores if unscored[name] < len(scores[name])), key=lambda name: unscored[name])
+    return {name: scores[name] for name in names}
 
 
 def _only_pool(run: Path) -> Path:
