@@ -21,7 +21,7 @@ METHODS = (
     "resample by white",
     "resample by lid",
     "selective repair by oracle",
-    "selective repair by lid",
+    "selective repair by lid-details",
     "late restart",
     "early stop by bias",
 )
@@ -147,6 +147,12 @@ def test_a_resampling_keeps_the_lowest_scores(run):
     assert cell["all"]["off"] == labels.hallucinated[kept].sum()
     assert cell["more_evaluations"] == pytest.approx(n / 14 - 1)
     assert cell["thrown_away"] == pytest.approx(1 - 14 / n)
+    # that which looks at details, too, looks into one window more
+    cost = found["shapes-well-scored"].facts["cost"]
+    windows = len(
+        page.windows_known(found["shapes-well-windows"], page.denoiser_of(found["model-shapes-well"])).windows
+    )
+    assert cost["lid-details"]["nfe"] == cost["lid"]["nfe"] * (windows + 1) / windows
     # a detector's score costs evaluations of a chain of 20, before so many are drawn again
     nfe = found["shapes-well-scored"].facts["cost"]["lid"]["nfe"]
     cell = facts(found, "resample_by_lid_60__kept__critical_windows")

@@ -6,7 +6,8 @@ throws away those with many shapes, and what is left has fewer hallucinations an
 patterns of which shapes there are; their weights, and the mean number of shapes, are of the images on the support.
 
 Detectors look at the model's critical windows, found without labels, at few noises: a chain has 50 steps, and a score
-that asks the network 16 times costs a third of it. What the windows cost is told, and not shared out: they are found
+that asks the network 16 times costs a third of it. One looks under these, too, where details are decided: a shape half
+way between two places shows there or nowhere. What the windows cost is told, and not shared out: they are found
 once for a model.
 """
 
@@ -27,12 +28,13 @@ from intermode import plots
 from intermode.denoisers import Denoiser
 from intermode.detect import SampleDetector
 from intermode.detect.bias import Bias
-from intermode.detect.critical import in_critical_windows
+from intermode.detect.critical import InWindows, in_critical_windows
 from intermode.detect.hal import HalRenoise
 from intermode.detect.lid import LID
 from intermode.detect.oracle import Oracle
 from intermode.detect.registry import Setting, make
 from intermode.detect.residual import Residual
+from intermode.detect.window import Window
 from intermode.early_stop import EarlyStop
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, ratio_of_shares, share
@@ -58,11 +60,18 @@ CRITICAL: Mapping[str, Any] = {
     "lid": LID(noises=4, window="critical"),
     "hal-renoise": HalRenoise(window="critical", count=4),
 }
-"""Detectors of finished images."""
-FREE_OF_LABELS = (*CRITICAL, HAL)
-WHERE = {**dict.fromkeys(CRITICAL, "critical windows"), HAL: "the paper's window", WHITE: "no model"}
-LOW = 100
-"""Timestep of 1000 under which details are decided: where repairs of images begin unless told otherwise."""
+"""Detectors of finished images, in the critical windows alone."""
+DETAILS = "lid-details"
+"""And ``lid`` in these and where details are decided."""
+LOOKING = (*CRITICAL, DETAILS)
+FREE_OF_LABELS = (*LOOKING, HAL)
+WHERE = {
+    **dict.fromkeys(CRITICAL, "critical windows"),
+    **{DETAILS: "critical windows and details", HAL: "the paper's window", WHITE: "no model"},
+}
+LOW, AROUND = 100, (50, 150)
+"""Timestep of 1000 under which details are decided, where repairs of images begin unless told otherwise; and those that
+a detector of details looks at."""
 LEVELS = {"low": f"from t = {LOW}", "critical": "from the critical window"}
 TRIES = 3
 """Restarts of a flagged image, at most."""
@@ -84,7 +93,7 @@ class Images:
 
     Attributes:
         shapes: the well-trained model; the undertrained one is shipped too, or trained for ``under`` steps.
-        models: that are measured, well and under.
+        models: that are measured, well and under; settings are chosen on the first.
         pool: images drawn of each, and how.
         methods: that are measured; all if there are none.
         under: optimiser steps of an undertrained model that is trained here.
@@ -157,7 +166,10 @@ def every() -> Iterator[Treatment]:
         for kept in (0.9, 0.8, 0.6):
             words = f"{kept:.0%} kept, {where}"
             yield Treatment(f"resample by {detector}", words, "resample", detector=detector, share=kept)
-    repairs = (("bias", 0.1, "low"), ("bias", 0.2, "critical"), ("lid", 0.2, "critical"), ("lid", 0.4, "critical"))
+    repairs = (
+        *(("bias", 0.1, "low"), ("lid", 0.2, "critical")),
+        *((DETAILS, 0.2, "critical"), (DETAILS, 0.4, "critical")),
+    )
     for detector, flagged, level in repairs:
         words = f"{flagged:.0%} flagged, {LEVELS[level]}"
         how: dict[str, Any] = {"detector": detector, "share": flagged, "level": level}
@@ -191,7 +203,7 @@ def jobs_of(images: Images, how: str, seed: int) -> dict[str, Job]:
     drawn = pool_job(f"{key}-pool", model, pool, seed, [hal])
     windows = windows_job(f"{key}-windows", model)
     looks = {"model": model, "windows": windows, "drawn": drawn}
-    about = {"detectors": list(CRITICAL), "seed": seed, "chunk": pool.chunk}
+    about = {"detectors": list(LOOKING), "seed": seed, "chunk": pool.chunk}
     scored = Job(f"{key}-scored", score_pool, about, looks)
     labels = Job(f"{key}-{PLAIN}", read_pool, {"target": target, "more": 0.0}, {"drawn": drawn, "plain": drawn})
     found = {job.name: job for job in (model, windows, drawn, scored, labels)}
@@ -269,7 +281,10 @@ def looking(running: Running, denoiser: Denoiser, name: str) -> SampleDetector:
     """A detector, in the windows that a job has found."""
     if name == ORACLE:
         return Oracle(running.config["target"].target)
-    windows_known(running.inputs["windows"], denoiser)
+    windows = windows_known(running.inputs["windows"], denoiser).windows
+    if name == DETAILS:
+        low, high = (t * len(denoiser.schedule) // 1000 for t in AROUND)
+        return InWindows(CRITICAL["lid"], (Window(low, high), *windows), denoiser)
     found: SampleDetector = in_critical_windows(CRITICAL[name], denoiser, None)
     return found
 
@@ -460,6 +475,7 @@ def outcome(found: Found, how: str, treatment: Treatment, part: Part = "all") ->
     """Of all images, or of a half of them."""
     facts, plain = found[f"shapes-{how}-{treatment.key}"].facts, found[f"shapes-{how}-{PLAIN}"].facts
     here, there = facts[part], plain[part]
+    # half a count more for each, so that a pattern that is missing has a logarithm
     weights = [(np.array(each["patterns"]) + 0.5) / (sum(each["patterns"]) + 3.5) for each in (here, there)]
     return Outcome(
         treatment,
@@ -493,11 +509,12 @@ def chosen(seen: Iterable[Outcome]) -> dict[str, Outcome]:
 
 
 def measure(images: Images, found: Found, measured: Measured) -> None:
-    """A row for each method on each model; settings are chosen on half of the well-trained one's images."""
+    """A row for each method on each model; settings are chosen on half of the first one's images."""
     tuned: dict[str, Outcome] = {}
     for how in images.models:
-        half = chosen(outcomes(images, found, how, "choose").values())
-        tuned, here = (tuned, False) if tuned else (half, how == "well")
+        here = how == images.models[0]
+        if here:
+            tuned = chosen(outcomes(images, found, how, "choose").values())
         seen, judge = outcomes(images, found, how), outcomes(images, found, how, "judge")
         several = {method: sum(t.method == method for t in treatments(images)) > 1 for method in tuned}
         rows = []
