@@ -356,7 +356,7 @@ def own(tmp_path, monkeypatch):
     return "own_detectors:"
 
 
-FEW = {"undertraining": 0.05, "draw": 6000, "hallucinated": 40, "in_support": 40, "critical": ()}
+FEW = {"undertraining": 0.05, "draw": 6000, "hallucinated": 40, "in_support": 40}
 
 
 def test_somebody_elses_detectors_run_with_the_others(own, tmp_path):
@@ -399,7 +399,7 @@ def test_worker_processes_find_somebody_elses_detectors(own, tmp_path):
 @pytest.mark.slow
 def test_smoke_tier_resumes_its_cells(tmp_path):
     out, names = tmp_path / "run", ("hal", "residual", "random", "oracle")
-    first = reproduce("bench", "smoke", out, settings={"detectors": names, "critical": ()})
+    first = reproduce("bench", "smoke", out, settings={"detectors": names})
     assert {row["detector"] for row in first["rows"]} == {*names, COMBINED}
     of = {row["detector"]: row for row in first["rows"]}
     assert of["oracle"]["auroc"] == 1
@@ -411,7 +411,7 @@ def test_smoke_tier_resumes_its_cells(tmp_path):
     assert not list((out / "jobs").glob("drawn-*"))  # only what was kept of it stays
     (cell,) = (out / "jobs").glob("cell-gaussian-1d-under-random-*")
     shutil.rmtree(cell)  # as if killed before it was written
-    second = reproduce("bench", "smoke", out, settings={"detectors": names, "critical": ()})
+    second = reproduce("bench", "smoke", out, settings={"detectors": names})
     rows = [[{k: v for k, v in row.items() if k != "relative_time"} for row in m["rows"]] for m in (first, second)]
     assert rows[0] == rows[1]
 

@@ -270,5 +270,7 @@ def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
     assert "e-5 ± " in printed[0]
     assert "2 of 100 touched" in printed[0]
     assert printed[1].endswith(" 0\n")  # nothing was evaluated to score
-    assert printed[2].startswith("3 of 16 touched")
-    assert printed[3].startswith("2 of 8 touched")
+    assert "early stop: " in printed[2]
+    assert "of 100 stopped and begun anew" in printed[2]
+    assert printed[3].startswith("3 of 16 touched")
+    assert printed[4].startswith("2 of 8 touched")
