@@ -181,7 +181,7 @@ def mitigations(metrics: dict[str, Any]) -> str:
         shared.setdefault(tuple(sorted((row["method"], row["settings"]) for row in rows)), []).append(name)
     parts = [f"Tier {metrics['tier']}; 95 % intervals of samples, or the difference of two grids, in brackets."]
     for names in shared.values():
-        short = [name.partition(" of standard deviation")[0] + f" ({name.rpartition('(')[2]}" for name in names]
+        short = [re.sub(" of standard deviation [^ ]*", "", name) for name in names]
         parts += [
             "",
             "| mitigation | settings | more evaluations | more time | "
