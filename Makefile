@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench engines keep known ship results docs wheel clean
+.PHONY: setup demo mnist lenet test test-all lint bench engines keep known paper-gpu ship results docs wheel clean
 
 setup: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ keep: setup
 
 known: setup
 	$(BIN)/python benchmarks/keep_result.py known $(RESULT) $(JOBS)
+
+# on a machine with a GPU: slices of nine minutes, each the same command
+paper-gpu: setup
+	$(BIN)/python benchmarks/paper_gpu.py runs/paper-gpu
 
 ship: setup
 	$(BIN)/python benchmarks/ship.py $(RUN) $(NAME)

@@ -17,10 +17,14 @@ from intermode.jobs import facts_of, put_facts
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def keep(run: Path, jobs: Path) -> None:
-    """A run, and the folder of its jobs."""
+def keep(run: Path, jobs: Path, results: Path) -> Path:
+    """A run, and the folder of its jobs.
+
+    Returns:
+        where in ``results`` it is now.
+    """
     metrics = read_json(run / "metrics.json")
-    kept = ROOT / "results" / metrics.get("study", metrics.get("experiment")) / metrics["tier"]
+    kept = results / metrics.get("study", metrics.get("experiment")) / metrics["tier"]
     shutil.rmtree(kept, ignore_errors=True)
     (kept / "figures").mkdir(parents=True)
     shutil.copy(run / "metrics.json", kept)
@@ -29,7 +33,8 @@ def keep(run: Path, jobs: Path) -> None:
     facts = facts_of(jobs)
     lines = (f"{json.dumps(name)}: {json.dumps(facts[name], allow_nan=False)}" for name in facts)
     write_text(kept / "facts.json", "{\n" + ",\n".join(lines) + "\n}\n")  # a line a job, for whoever compares versions
-    print(f"{kept.relative_to(ROOT)}: metrics, {len(metrics['figures'])} figures and facts of {len(facts)} jobs kept")
+    print(f"{kept}: metrics, {len(metrics['figures'])} figures and facts of {len(facts)} jobs kept")
+    return kept
 
 
 def known(result: Path, jobs: Path) -> None:
@@ -40,7 +45,10 @@ def known(result: Path, jobs: Path) -> None:
 def main(words: list[str]) -> None:
     verb, path, *rest = words
     jobs = Path(rest[0]) if rest else Path(path) / "jobs"
-    {"keep": keep, "known": known}[verb](Path(path), jobs)
+    if verb == "keep":
+        keep(Path(path), jobs, ROOT / "results")
+    else:
+        known(Path(path), jobs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The scripts that keep runs, ship models and write tables read today's runs and those of the first version."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,3 +150,28 @@ def test_a_single_value_is_that_of_the_largest_tier(tmp_path, monkeypatch):
     assert results.with_values(results.with_values(text)) == results.with_values(text)
     with pytest.raises(InputError, match="some-study: no kept run holds the value other"):
         results.with_values("<!-- =some-study/other --><!-- / -->")
+
+
+@pytest.mark.slow
+def test_the_papers_sizes_run_in_slices_that_resume(tmp_path):
+    words = [sys.executable, str(ROOT / "benchmarks" / "paper_gpu.py"), str(tmp_path), "--tier", "smoke"]
+    words += ["--device", "cpu", "--studies", "gaussian-1d", "shapes"]
+
+    def run(minutes):
+        return subprocess.run([*words, "--minutes", str(minutes)], capture_output=True, text=True, check=True).stdout
+
+    assert "gaussian-1d: goes on with the next slice" in run(0.35)  # the imports alone take seconds
+    metrics = tmp_path / "kept" / "gaussian-1d" / "smoke" / "metrics.json"
+    assert metrics.exists()
+    for _ in range(20):
+        if "left: nothing" in (said := run(0.6)):
+            break
+    assert "left: nothing" in said
+    assert not read_json(metrics)["missing"]
+    for study, files in (("gaussian-1d", 1), ("shapes", 1)):
+        kept = tmp_path / "kept" / study / "smoke"
+        assert len(list(kept.glob("models/*/config.json"))) == files
+        assert (kept / "facts.json").exists()
+        assert list(kept.glob("figures/*.png"))
+    assert load_model(next((tmp_path / "kept" / "shapes" / "smoke").glob("models/*"))).shape == (1, 64, 64)
+    assert run(0.6) == "left: nothing\n"  # nothing is done twice
