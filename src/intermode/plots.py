@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.integrate import trapezoid
+from scipy.stats import spearmanr
 
 from intermode import style
 from intermode.files import replacing
@@ -81,7 +82,7 @@ def log_density(
     axes.set_ylabel("density")
     mass = float((samples * np.diff(edges))[off_support].sum())
     finding = f"{mass:.2g} of the samples lie off the support"
-    axes.set_title(f"{title}: {finding}" if title else finding)
+    axes.set_title(f"{title}: {finding}" if title else finding, fontsize=8)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
     style.save(figure, path)
 
@@ -277,7 +278,7 @@ def score_histogram(
     passing, all_passing = scores[~hallucinated] <= value, scores <= value
     axes.set_title(
         f"The cut that {label} keeps {100 * passing.mean():.3g} % of the others,\n"
-        f"and {100 * hallucinated[~all_passing].mean() if (~all_passing).any() else 0:.2g} % of what it removes is "
+        f"and {100 * hallucinated[~all_passing].mean() if (~all_passing).any() else 0:.3g} % of what it removes is "
         "hallucinated",
         fontsize=8,
     )
@@ -292,7 +293,7 @@ def loss(path: Path, steps: int, losses: np.ndarray) -> None:
     axes.plot(np.linspace(0, steps, len(losses) + 1)[1:], losses, color=LEARNED, lw=1)
     axes.set_yscale("log")
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel("mean squared error of the prediction")
+    axes.set_ylabel("mean squared error")
     axes.set_title(f"The loss falls from {losses[0]:.3g} to {losses[-1]:.3g} in {steps:,} steps")
     style.save(figure, path)
 
@@ -317,7 +318,9 @@ def fields(
             axes.plot(x, values, color=colormaps["viridis"](0.92 * k / max(len(by_t) - 1, 1)), lw=1, label=f"$t={t}$")
         for mode in modes:
             axes.axvline(mode, color=GUIDE, lw=0.5, ls="--")
-        axes.set_title(title, fontsize=9)
+        least = min(by_t)
+        slope = float(np.abs(np.gradient(by_t[least], x)).max())
+        axes.set_title(f"{title}: slope up to {slope:.2g} at t = {least}", fontsize=8)
         axes.set_ylabel(quantity)
         axes.set_ylim(*limits[quantity])
         axes.set_xlim(x[0], x[-1])
@@ -348,7 +351,7 @@ def curves(
             settings have names.
         ticks: names of the settings, where they are no numbers.
     """
-    figure, (axes,) = style.figure(max(4.6, 0.42 * len(ticks or ())), 3.0)  # room for the names
+    figure, (axes,) = style.figure(max(4.6, 0.42 * len(ticks or ())) + 1.6 * (len(lines) > 1), 3.0)  # room for names
     places = range(len(x)) if ticks else list(x)
     looks = colours_of(lines)
     for label, (values, low, high) in lines.items():
@@ -380,12 +383,12 @@ def _found(x: Sequence[float], lines: Mapping[str, Band], x_label: str, ticks: S
     """What a plot of curves shows, in words."""
     if ticks:
         label, (values, low, high) = next(iter(lines.items()))
-        best = int(np.argmax(values))
+        best = int(np.nanargmax(values))
         at = " to ".join(ticks[best].split("\n"))
         return f"{label} is highest, {values[best]:.3g} [{low[best]:.3g}, {high[best]:.3g}], at {at}"
     last = max(len(values) for values, _, _ in lines.values()) - 1
     ends = [(label, values[last]) for label, (values, _, _) in lines.items() if len(values) > last]
-    ends.sort(key=lambda end: end[1])
+    ends = sorted((end for end in ends if not np.isnan(end[1])), key=lambda end: end[1])
     told = ", ".join(f"{label} {value:.3g}" for label, value in ends) if len(lines) > 1 else None
     if told is None:
         ((values, _, _),) = lines.values()
@@ -395,15 +398,21 @@ def _found(x: Sequence[float], lines: Mapping[str, Band], x_label: str, ticks: S
 
 @rc_context(STYLE)
 def image_panels(
-    path: Path, panels: Sequence[tuple[str, np.ndarray, Sequence[Sequence[Box]], Sequence[str]]], columns: int
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray, Sequence[Sequence[Box]], Sequence[str]]],
+    columns: int,
+    cell: float = 0.72,
 ) -> None:
     """Figs. 1 and 14: grids of images, a panel for each (title, images (n, H, W) in [-1, 1], boxes of each, captions).
 
-    Images with boxes have a red frame. A panel without captions has an empty list of them.
+    Images with boxes have a frame, too. A panel without captions has an empty list of them.
+
+    Args:
+        cell: inches of an image; with captions a third more.
     """
     rows = [-(-len(images) // columns) for _, images, _, _ in panels]
     captioned = any(captions for *_, captions in panels)
-    cell = 0.95 if captioned else 0.72
+    cell *= 1.32 if captioned else 1.0
     figure = Figure(figsize=(cell * columns * len(panels) + 0.2, (cell + 0.22 * captioned) * max(rows) + 0.3))
     parts: Any = figure.subfigures(1, len(panels), squeeze=False, wspace=0.03)
     for part, (title, images, boxes, captions) in zip(parts[0], panels, strict=True):
@@ -487,9 +496,9 @@ def roc(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarr
         best = max(areas, key=lambda name: areas[name])
         axes.set_title(f"{title}\nhighest AUROC: {best}, {areas[best]:.3f}", fontsize=8)
     for axes in all_axes[::columns]:
-        axes.set_ylabel("share of hallucinations removed")
+        axes.set_ylabel("hallucinations removed, share", fontsize=8)
     handles = [Line2D([], [], label=name, **looks[name]) for name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 5), fontsize=7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 2 * columns), fontsize=7)
     style.save(figure, path)
 
 
@@ -629,10 +638,9 @@ def points_by_kind(
     *,
     x_label: str,
     y_label: str,
-    title: str = "",
     line: tuple[float, float] | None = None,
 ) -> None:
-    """Points (x, y) of several kinds on logarithmic axes.
+    """Points (x, y) of several kinds on logarithmic axes; the title says how far their ranks agree.
 
     Args:
         line: exponent and logarithm of the factor of a power law, drawn through them.
@@ -648,7 +656,10 @@ def points_by_kind(
         ends = np.array([min(all_x), max(all_x)])
         axes.plot(ends, np.exp(line[1]) * ends ** line[0], color=GUIDE, lw=1, zorder=0)
     axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
-    axes.set_title(title)
+    pairs = np.array([pair for x, y in points.values() for pair in zip(x, y, strict=True)])
+    if len(pairs) > 2:
+        rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+        axes.set_title(f"{len(pairs)} models, rank correlation {rho:.2f}")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     style.save(figure, path)
 

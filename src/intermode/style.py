@@ -65,6 +65,7 @@ KNOWN: dict[str, tuple[str, str]] = {
     "residual": (SKY, "-"),
     "bias": (PURPLE, "-"),
     "knn": (GREEN, "-"),
+    "boundary": (GREEN, ":"),
     "realism": (GREEN, "--"),
     "posterior-variance": (VERMILION, "-"),
     "posterior-variance-largest": (VERMILION, "--"),

@@ -266,13 +266,13 @@ def scatter(kind: str, config: Config, found: Found, measured: Measured, path: P
     pool, bad = drawn(kind, config, found)
     real = config.target(kind).sample(20_000, config.seed + 1).numpy()
     plots.scatter(path, real, pool.x[:100_000].numpy(), bad[:100_000])
-    return f"{kind}: samples of data (orange) over generated samples (blue), off-support ones in red. Compare Fig. 3."
+    return f"{kind}: samples of the data over generated samples, those off the support marked. Compare Fig. 3."
 
 
 def trajectories(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     if not draw_trajectories(path, found[f"{kind}-0-followed"], config.window, config.target(kind).means):
         return None
-    return f"{kind}: first coordinate of the predicted x0 at the end, hallucinated samples in red. Compare Fig. 5b."
+    return f"{kind}: first coordinate of the predicted x0 at the end, hallucinated and others. Compare Fig. 5b."
 
 
 def hal(kind: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:

@@ -52,8 +52,8 @@ WINDOWS = (
 """Windows that are compared, as thousandths of T."""
 FRAMES = 12
 """Images of a film strip."""
-SHOWN = 24
-"""Images of a panel."""
+SHOWN, LARGE = 24, 12
+"""Images of a panel, and of one of large images."""
 FEWEST = 10
 """Samples of each class that a detector is judged on, at least."""
 WORDS = {
@@ -390,24 +390,43 @@ def samples(config: Config, found: Found, measured: Measured, path: Path) -> str
     plots.image_panels(
         path, [("training data", real, [()] * len(real), []), ("generated", images, boxes, [])], columns=6
     )
-    return "Images of the data and the first generated ones; red where something is wrong. Compare Fig. 1."
+    return "Images of the data and the first generated ones, framed where something is wrong. Compare Fig. 1."
 
 
 def hallucinated(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    """Images of two of a kind, large; where there are none, whatever else is off the support."""
     labels, fine = labels_of(config, found), ~pool_of(found["pool"]).diverged
     counts = labels.counts()
-    kinds = [rule for rule in WORDS if counts.get(rule) and rule != "diverged"]
+    rows = first(labels.duplicate & fine, LARGE)
+    if not rows:
+        told = errors(config, found, path)
+        return told and f"{told} Off the support, of {config.pool.n} are {made_of(counts)}."
+    title = f"{int(labels.duplicate.sum())} of {config.pool.n} images show two or more of a kind"
+    plots.image_panels(path, [(title, *boxed(config, found, rows), [])], columns=4, cell=1.5)
+    return (
+        "The first images with two or more of a kind, which the data never has. Off the support, of "
+        f"{config.pool.n} are {made_of(counts)}. Boxes are around what is wrong. Compare Fig. 14."
+    )
+
+
+def others(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+    """What else is off the support, beside images of two of a kind."""
+    return errors(config, found, path) if labels_of(config, found).duplicate.any() else None
+
+
+def errors(config: Config, found: Found, path: Path) -> str | None:
+    """Images that are off the support without two of a kind, kind by kind."""
+    labels, fine = labels_of(config, found), ~pool_of(found["pool"]).diverged
+    counts = labels.counts()
+    kinds = [rule for rule in WORDS if counts.get(rule) and rule not in ("diverged", "duplicate")]
+    if not kinds:
+        return None
     panels: list[Any] = []
     for rule in kinds:
         rows = first((labels.rule == rule) & fine, SHOWN // len(kinds))
-        panels.append((f"{counts[rule]} {rule}", *boxed(config, found, rows), []))
-    if not panels:
-        return None
-    plots.image_panels(path, panels, columns=2 if len(kinds) > 2 else 4)
-    return (
-        f"Images off the support, the first of each kind; of {config.pool.n} are {made_of(counts)}. Boxes are around "
-        "what is wrong. Compare Fig. 14."
-    )
+        panels.append((f"{counts[rule]} of {config.pool.n}: {rule}", *boxed(config, found, rows), []))
+    plots.image_panels(path, panels, columns=2 if len(kinds) > 2 else 4, cell=0.9)
+    return "Images off the support that show no two of a kind, the first of each kind. Boxes are around what is wrong."
 
 
 def film_strips(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -435,7 +454,7 @@ def histogram(label: Label, whose: str, config: Config, found: Found, measured: 
         return None
     draw_hal(path, pool_of(found["pool"]).scores[name], getattr(labels_of(config, found), label.of), window, 0.95, 0.95)
     where = "the paper's window" if whose == "paper" else "the best window"
-    return f"Hal of samples {label.meaning} (orange) and of all others (blue), at {where}. Compare Fig. 6c."
+    return f"Hal of samples {label.meaning} and of all others, at {where}. Compare Fig. 6c."
 
 
 def by_level(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -454,7 +473,12 @@ def by_level(config: Config, found: Found, measured: Measured, path: Path) -> st
 
 
 def pictures(config: Config) -> list[Picture]:
-    found = [Picture("samples", samples), Picture("hallucinated", hallucinated), Picture("film-strips", film_strips)]
+    found = [
+        Picture("samples", samples),
+        Picture("hallucinated", hallucinated),
+        Picture("other-errors", others),
+        Picture("film-strips", film_strips),
+    ]
     for label in LABELS:
         what = f"Detection of samples {label.meaning} against Hal's window (first timestep above the last)"
         found.append(windows_picture(f"{label.id}-windows", f"{label.prefix}windows", f"{what}, 95 % intervals."))

@@ -144,12 +144,17 @@ def windows_picture(name: str, series: str, caption: str) -> Picture:
         shown = {"AUROC": "auroc", "kept at 95 % removed": "kept_at_95_removed"}
         shown["removed at 95 % kept"] = "removed_at_95_kept"
         lines: Any = {label: tuple(zip(*(row[key] for row in rows), strict=True)) for label, key in shown.items()}
+        top = max(rows, key=lambda row: row["auroc"][0])
+        value, low, high = top["auroc"]
+        best = f"AUROC is highest, {value:.3g} [{low:.3g}, {high:.3g}], at t = {top['window'][0]}..{top['window'][1]}"
         lows, ends = zip(*(row["window"] for row in rows), strict=True)
         if any(lows):
             ticks = ["{}\n{}".format(*row["window"]) for row in rows]
-            plots.curves(path, ends, lines, x_label="window: first and last timestep", y_label="share", ticks=ticks)
+            plots.curves(
+                path, ends, lines, x_label="window: first and last timestep", y_label="share", ticks=ticks, title=best
+            )
         else:
-            plots.curves(path, ends, lines, x_label="last timestep of the window from 0", y_label="share")
+            plots.curves(path, ends, lines, x_label="last timestep of the window from 0", y_label="share", title=best)
         return caption
 
     return Picture(name, draw)
