@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo mnist lenet test test-all lint bench engines keep known paper-gpu ship results docs wheel clean
+.PHONY: setup demo mnist lenet test test-all lint bench engines keep known paper-gpu ship results schedulers docs wheel clean
 
 setup: $(VENV)/.installed
 
@@ -20,7 +20,7 @@ lenet: mnist
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: $(VENV)/.installed-test lint
+test-all: $(VENV)/.installed-test $(VENV)/.installed-docs lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: $(VENV)/.installed-test
@@ -50,8 +50,15 @@ ship: setup
 results: setup
 	$(BIN)/python benchmarks/results_table.py
 
-docs: setup
+schedulers: setup
 	$(BIN)/python benchmarks/schedulers_table.py
+
+# the site, into build/site: a warning or a dead link is an error
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/site/pages.py
+	$(BIN)/python -m sphinx -qW --keep-going -b html -d build/site-trees -c docs/site build/site-source build/site
+	$(BIN)/python docs/site/links.py build/site
+
 
 # into dist, once what is committed makes one that works in an empty environment
 wheel: $(VENV)/.installed-test
@@ -67,6 +74,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,track]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Write the table of schedulers into ``docs/watch.md``: ``make docs``."""
+"""Write the table of schedulers into ``docs/watch.md``: ``make schedulers``."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class ArrayFile:
         return digest_of([("", self.path)])
 
     def numbers(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Rows as they are (uint8, or whatever float the file holds): (m, *shape of a row)."""
+        """(m, *shape) rows as they are: uint8, or whatever float the file holds."""
         return self._array.rows(rows).reshape(-1, *self._row)
 
     def blocks(self, size: int, first: int = 0) -> Iterator[Block]:

@@ -6,7 +6,7 @@ r"""Hal: the variance of :math:`\hat x_0` over a window of timesteps (Aithal et 
 
 the population variance over the window W, per dimension, then the mean over dimensions. Two ways to get the
 predictions: along the trajectory that made the sample (:class:`Hal`, section 5, no extra network
-evaluation), or by noising the finished sample to each timestep anew (:class:`HalRenoise`, A.3, |W|
+evaluation), or by noising the finished sample to each timestep anew (:class:`HalRenoise`, A.3, :math:`|W|`
 evaluations).
 """
 
