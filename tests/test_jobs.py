@@ -182,7 +182,7 @@ def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_from(tmp_path: P
     job, store = Job("slow", work.slow, {"value": 40}), Store(tmp_path / "jobs")
     reached = store.folder(job) / "reached"
     driver = subprocess.Popen([sys.executable, place, store.path, Path(__file__).parent])
-    while not (reached.exists() and reached.read_text() and int(reached.read_text()) >= 10):
+    while not (reached.exists() and int(reached.read_text() or 0) >= 10):
         assert driver.poll() is None
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)

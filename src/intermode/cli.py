@@ -108,13 +108,13 @@ def sample(
         stop: drop a tenth of the chains at this timestep, those whose prediction looks worst in the critical windows
             that are over there, and begin others in their place; auto is where the last of these is just over.
     """
-    from intermode.early_stop import EarlyStop
     from intermode.thresholds import Threshold
 
     keep = None if keep_below is None else Threshold.of(keep_below, "keep-below")
     import numpy as np
 
     from intermode import sampling
+    from intermode.early_stop import EarlyStop
     from intermode.models import load
 
     machine.use()
