@@ -146,8 +146,8 @@ def jobs(config: Config) -> dict[str, Job]:
     if config.auditor is not None:
         found["auditor"] = model_job("auditor", config.auditor)
         found["audit"] = look_job("audit-look", found["auditor"], pool, *how)
-    drawn_ones = {"model": model, "pool": pool, "labels": labels, "ideal": ideal}
-    return {**drawn_ones, "film-strips": strips, "ideal-strip": strip, **found}
+    of_model = {"model": model, "pool": pool, "labels": labels, "film-strips": strips, **found}
+    return {**of_model, "ideal": ideal, "ideal-strip": strip}
 
 
 def labels_of(config: Config, found: Found, pool: str = "pool") -> ShapeLabels:
