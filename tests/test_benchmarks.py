@@ -44,21 +44,21 @@ def test_a_run_is_kept_with_the_figures_that_it_tells_of(word, tmp_path, monkeyp
 def test_the_facts_of_a_run_are_kept_and_known_to_another_one(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     write_json(run / "metrics.json", {"study": "toy", "tier": "long", "figures": {}})
-    for name in ("a-1", "b-2"):
+    for name in ("a-0123456789ab", "b-0123456789ab"):
         write_json(run / "jobs" / name / "job.json", {"name": name})
         write_json(run / "jobs" / name / "result.json", {"facts": {"is": name}, "made": {"seconds": 1.0}})
-    (run / "jobs" / "c-3").mkdir()
+    (run / "jobs" / "c-0123456789ab").mkdir()
     keep_result = script("keep_result")
     monkeypatch.setattr(keep_result, "ROOT", tmp_path)
     keep_result.main(["keep", str(run)])
     assert "facts of 2 jobs" in capsys.readouterr().out
-    write_json(tmp_path / "jobs" / "b-2" / "result.json", {"facts": {"is": "mine"}, "made": {}})
+    write_json(tmp_path / "jobs" / "b-0123456789ab" / "result.json", {"facts": {"is": "mine"}, "made": {}})
     keep_result.main(["known", str(tmp_path / "results" / "toy" / "long"), str(tmp_path / "jobs")])
     assert "1 jobs are known" in capsys.readouterr().out
-    assert read_json(tmp_path / "jobs" / "a-1" / "result.json") == {
-        "facts": {"is": "a-1"}, "made": {"seconds": 1.0}, "whole": False
+    assert read_json(tmp_path / "jobs" / "a-0123456789ab" / "result.json") == {
+        "facts": {"is": "a-0123456789ab"}, "made": {"seconds": 1.0}, "whole": False
     }  # fmt: skip
-    assert read_json(tmp_path / "jobs" / "b-2" / "result.json")["facts"] == {"is": "mine"}
+    assert read_json(tmp_path / "jobs" / "b-0123456789ab" / "result.json")["facts"] == {"is": "mine"}
 
 
 def model_in(folder, kind):

@@ -269,7 +269,6 @@ def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_re
     assert run_jobs([*sources[:2], known], store, Here()) == {}
     assert not list(store.path.glob("*/visits"))  # nothing was left to do
     done = store.done(known)
-    assert done is not None
     assert done.facts == facts[known.folder]["facts"]
     assert done.made == facts[known.folder]["made"]
     with pytest.raises(Missing, match=r"known.*only its facts were kept"):
@@ -283,3 +282,6 @@ def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_re
     assert store.done(sources[1]).whole
     assert not store.done(known).whole
     assert put_facts(facts, store.path) == 0  # what is there stays
+    with pytest.raises(InputError, match=r"facts: '\.\./known' is no name"):
+        put_facts({"../known": facts[known.folder]}, store.path)
+    assert not (tmp_path / "known").exists()

@@ -9,7 +9,7 @@ import torch
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Store
-from intermode.studies.image_scores import PARTS
+from intermode.studies.image_scores import CRITICAL, PARTS
 from intermode.studies.shapes import LABELS, STUDY, WORDS, Config, against, content, jobs
 from intermode.study import configured, reproduce
 from intermode.study.steps import labelled, pool_of
@@ -126,7 +126,7 @@ def test_a_score_that_counts_shapes_is_told_from_one_that_knows(monkeypatch):
     counting, knowing = shapes + rng.normal(0, 0.1, n), bad + rng.normal(0, 0.3, n)
     pool = SimpleNamespace(x=x, scores={"hal": counting, "hal-0-5": counting, "hal-5-9": counting})
     look = {f"part.{part}": torch.from_numpy(np.stack([counting, knowing])) for part in PARTS}
-    look |= {f"critical.{name}": torch.from_numpy(knowing) for name in ("residual", "bias", "hal-renoise")}
+    look |= {f"critical.{name}": torch.from_numpy(knowing) for name in CRITICAL}
     look["rows"] = torch.arange(n)
     monkeypatch.setattr("intermode.studies.shapes.labels_of", lambda *_: labels)
     monkeypatch.setattr("intermode.studies.shapes.pool_of", lambda _: pool)
@@ -141,7 +141,7 @@ def test_a_score_that_counts_shapes_is_told_from_one_that_knows(monkeypatch):
     assert values["best_matched_auroc"].value >= values["own_critical_matched_auroc"].value
     rows = {row["score"]: row for row in measured.rows if row["target"] == "two of a kind"}
     assert rows["bias"]["at"] == f"t = {config.timesteps[1]}"
-    assert (rows["bias"]["tuned on labels"], rows["residual, critical window"]["tuned on labels"]) == ("yes", "no")
+    assert (rows["bias"]["tuned on labels"], rows["lid, critical window"]["tuned on labels"]) == ("yes", "no")
     first, second = measured.series["matched_by_level"]
     assert first["bias"][0] < 0.6 < 0.95 < second["bias"][0]
     assert [note for note in measured.notes if "0 images deformed" in note]

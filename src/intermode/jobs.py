@@ -267,7 +267,12 @@ def put_facts(facts: Mapping[str, Any], store: Path) -> int:
 
     Returns:
         of how many jobs.
+
+    Raises:
+        InputError: a name that is none of a job's folder.
     """
+    if bad := [name for name in facts if not re.fullmatch(r"[\w.-]+-[0-9a-f]{12}", name)]:
+        raise InputError(f"facts: {bad[0]!r} is no name of a job's folder")
     new = [name for name in facts if read_done(store / name) is None]
     for name in new:
         kept = facts[name]
@@ -394,7 +399,8 @@ class _Counted:
 
 
 def _needed(wanted: Iterable[Job], store: Store) -> dict[str, Job]:
-    """The jobs that have to be done, inputs before those that read them; nothing behind a finished job is."""
+    """The jobs that have to be done, inputs before those that read them; nothing behind a finished job is. Those of
+    which only facts were kept, and whose files are to be read, count as unfinished from here on."""
     needed: dict[str, Job] = {}
 
     def visit(job: Job, read: bool) -> None:
@@ -404,7 +410,7 @@ def _needed(wanted: Iterable[Job], store: Store) -> dict[str, Job]:
         for source in job.inputs.values():
             visit(source, True)
         needed[job.folder] = job
-        (store.folder(job) / "result.json").unlink(missing_ok=True)  # facts without the files that are to be read
+        (store.folder(job) / "result.json").unlink(missing_ok=True)
 
     for job in wanted:
         visit(job, False)

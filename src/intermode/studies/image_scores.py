@@ -28,6 +28,7 @@ from intermode.denoisers import Denoiser
 from intermode.detect import SampleDetector
 from intermode.detect.bias import Bias
 from intermode.detect.hal import HalRenoise
+from intermode.detect.lid import LID
 from intermode.detect.residual import Residual
 from intermode.evaluation import Estimate, detection, matched
 from intermode.jobs import Done, Job, Running
@@ -35,11 +36,12 @@ from intermode.noise import NoiseStream, draws
 from intermode.sampling import even_chunk
 from intermode.study.configs import Images
 from intermode.study.hal import choosing_half
-from intermode.study.steps import denoiser_of, labelled, pool_of
+from intermode.study.steps import denoiser_of, labelled, pool_of, windows_known
 
-__all__ = ["PARTS", "Judgement", "Truth", "families", "judge", "look_job", "trivial", "white"]
+__all__ = ["CRITICAL", "PARTS", "Judgement", "Truth", "families", "judge", "look_job", "trivial", "white"]
 
 CRITICAL: Mapping[str, SampleDetector] = {
+    "lid": LID(window="critical"),
     "residual": Residual(window="critical"),
     "bias": Bias(window="critical"),
     "hal-renoise": HalRenoise(window="critical"),
@@ -51,13 +53,22 @@ FEWEST = 10
 
 
 def look_job(
-    name: str, model: Job, pool: Job, target: Images, levels: tuple[int, ...], noises: int, seed: int, kept: int
+    name: str,
+    model: Job,
+    windows: Job,
+    pool: Job,
+    target: Images,
+    levels: tuple[int, ...],
+    noises: int,
+    seed: int,
+    kept: int,
 ) -> Job:
     """Score images of a pool: those with two of a kind and as many others, at most ``kept`` of each.
 
     Args:
         name: of the job.
         model: that is asked, the pool's own or an auditor.
+        windows: a job that found its critical windows.
         pool: a pool job.
         target: labels its images.
         levels: timesteps of the re-noisings.
@@ -65,8 +76,9 @@ def look_job(
         seed: noise belongs to (seed, image, level).
         kept: how many.
     """
-    what = {"target": target, "levels": levels, "noises": noises, "seed": seed, "kept": kept}
-    return Job(name, look, what, {"model": model, "pool": pool})
+    what: dict[str, Any] = {"target": target, "levels": levels, "noises": noises, "seed": seed, "kept": kept}
+    what["detectors"] = list(CRITICAL)
+    return Job(name, look, what, {"model": model, "windows": windows, "pool": pool})
 
 
 def chosen_rows(duplicate: np.ndarray, kept: int) -> np.ndarray:
@@ -80,6 +92,7 @@ def chosen_rows(duplicate: np.ndarray, kept: int) -> np.ndarray:
 def look(running: Running) -> dict[str, Any]:
     """Tensors ``part.<name>`` (levels, rows), ``critical.<name>`` (rows) and ``rows``."""
     config, denoiser = running.config, denoiser_of(running.inputs["model"], running.device)
+    windows_known(running.inputs["windows"], denoiser)
     labels = labelled(running.inputs["pool"], config["target"])
     rows = chosen_rows(np.asarray(labels.duplicate), config["kept"])
     x = pool_of(running.inputs["pool"]).x[rows].to(denoiser.dtype)

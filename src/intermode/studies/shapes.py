@@ -37,7 +37,7 @@ from intermode.studies.image_scores import PARTS, Judgement, Truth, families, ju
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import LocalShapesModel, Pool, ShapesModel, check_least
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
-from intermode.study.steps import label_job, labelled, model_job, pool_job, pool_of, sampled
+from intermode.study.steps import label_job, labelled, model_job, pool_job, pool_of, sampled, windows_job
 from intermode.targets.shape_oracle import ShapeLabels
 from intermode.targets.shape_support import KINDS, SIZE
 
@@ -142,12 +142,17 @@ def jobs(config: Config) -> dict[str, Job]:
     strip = Job("ideal-strip", follow_ideal, {**drawn, "pool": control, "noise": config.model.noise}, {"pool": ideal})
     labels = label_job("labels", pool, config.model.target)
     how = config.model.target, config.timesteps, config.noises, config.seed, config.scored
-    found = {"own": look_job("own-look", model, pool, *how)}
-    if config.auditor is not None:
-        found["auditor"] = model_job("auditor", config.auditor)
-        found["audit"] = look_job("audit-look", found["auditor"], pool, *how)
+    found: dict[str, Job] = {}
+    for who, asked in {"own": model, **audited(config)}.items():
+        windows = found[f"{who}-windows"] = windows_job(f"{who}-windows", asked)
+        found[who] = look_job(f"{who}-look", asked, windows, pool, *how)
     of_model = {"model": model, "pool": pool, "labels": labels, "film-strips": strips, **found}
     return {**of_model, "ideal": ideal, "ideal-strip": strip}
+
+
+def audited(config: Config) -> dict[str, Job]:
+    """The auditor, if there is one."""
+    return {} if config.auditor is None else {"audit": model_job("auditor", config.auditor)}
 
 
 def labels_of(config: Config, found: Found, pool: str = "pool") -> ShapeLabels:
@@ -339,9 +344,7 @@ def headline(judgements: Mapping[str, Judgement]) -> dict[str, Any]:
     known = {each.score: each.at_equal_shapes for each in judgements.values() if each.at_equal_shapes is not None}
     if known:
         best = max(known, key=lambda score: known[score].value)
-        found |= {
-            f"{who}_critical_matched_auroc": known.get(f"residual, critical window{by}") for who, by in WHO.items()
-        }
+        found |= {f"{who}_critical_matched_auroc": known.get(f"lid, critical window{by}") for who, by in WHO.items()}
         found |= {"best_detector": best, "best_matched_auroc": known[best]}
         found["best_matched_removed_at_95_kept"] = judgements[best].removed
     return found
@@ -366,7 +369,7 @@ def claims(config: Config) -> list[Claim]:
     found.append(Claim("hal-matched", "hal_paper_matched_auroc", at_least(0.75), f"{more} {equal} 0.75", "–"))
     for who, model in (("own", "that drew the images"), ("audit", "that sees the whole image")):
         if who == "own" or config.auditor is not None:
-            said = f"The residual in the critical window, found without labels, of the model {model}, {equal} 0.9"
+            said = f"The residual of re-noisings (lid) in the critical window of the model {model} {equal} 0.9"
             found.append(Claim(f"{who}-matched", f"{who}_critical_matched_auroc", at_least(0.9), said, "–"))
     return found
 
