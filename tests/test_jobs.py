@@ -282,6 +282,12 @@ def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_re
     assert store.done(sources[1]).whole
     assert not store.done(known).whole
     assert put_facts(facts, store.path) == 0  # what is there stays
+
+    third = Store(tmp_path / "third")
+    put_facts(facts, third.path)
+    alone = Job("alone", work.total, {"of": "one"}, {"b": sources[1]})
+    assert run_jobs([alone], third, Processes(2)) == {}  # a free worker waits for the files
+    assert third.done(alone).facts["value"] == 2.0
     with pytest.raises(InputError, match=r"facts: '\.\./known' is no name"):
         put_facts({"../known": facts[known.folder]}, store.path)
     assert not (tmp_path / "known").exists()
