@@ -258,6 +258,16 @@ def test_a_plan_is_written_before_the_work(tmp_path: Path) -> None:
     assert read_json(store.path / "plan.json") == {}  # nothing was to be done
 
 
+class LastFirst(Here):
+    """Of two jobs that it has been given it does the one begun last."""
+
+    slots = 2
+
+    def finish(self) -> tuple[str, str | None]:
+        self._waiting.reverse()
+        return super().finish()
+
+
 def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_read_is_done_anew(tmp_path) -> None:
     sources = [number(value, f"number-{value}") for value in (1.0, 2.0, 3.0)]
     known = Job("known", work.total, {"of": "two"}, {"a": sources[0], "b": sources[1]})
@@ -286,7 +296,7 @@ def test_of_kept_facts_only_what_is_missing_is_done_and_a_job_whose_files_are_re
     third = Store(tmp_path / "third")
     put_facts(facts, third.path)
     alone = Job("alone", work.total, {"of": "one"}, {"b": sources[1]})
-    assert run_jobs([alone], third, Processes(2)) == {}  # a free worker waits for the files
+    assert run_jobs([alone], third, LastFirst()) == {}  # it is not begun before the files are there
     assert third.done(alone).facts["value"] == 2.0
     with pytest.raises(InputError, match=r"facts: '\.\./known' is no name"):
         put_facts({"../known": facts[known.folder]}, store.path)
