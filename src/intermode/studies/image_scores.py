@@ -148,8 +148,8 @@ def trivial(x: Tensor, seed: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]
 
 
 def white(x: Tensor) -> np.ndarray:
-    """(n,) mean of images (n, 1, H, W) in 0..1."""
-    return np.asarray((x.double().flatten(1).mean(1) + 1) / 2)
+    """(n,) mean of images (n, 1, H, W) in 0..1, whose range is -1..1; infinite where one is not finite."""
+    return np.asarray(((x.double().clamp(-1, 1) + 1) / 2).flatten(1).mean(1).nan_to_num(torch.inf))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent
 from intermode.repairs import Repair, repair_all
 from intermode.samplers import Ancestral, Sampler
-from intermode.sampling import Drawing, score
+from intermode.sampling import Drawing, even_chunk, score
 from intermode.study.hal import choosing_half
 from intermode.study.steps import denoiser_of, grid_range
 from intermode.targets.gaussian import GaussianMixture
@@ -393,7 +393,8 @@ def stop_early(running: Running) -> dict[str, Any]:
 
 
 def evaluation_seconds(denoiser: Denoiser) -> float:
-    """Of one network evaluation of one sample."""
-    x = torch.randn(TIMED, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    """Of the processor, for one network evaluation of one sample."""
+    count = even_chunk(TIMED, denoiser.shape)
+    x = torch.randn(count, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
     with torch.no_grad():
-        return seconds(lambda: [denoiser(x, t) for t in range(10)]) / (10 * TIMED)
+        return seconds(lambda: [denoiser(x, t) for t in range(10)]) / (10 * count)

@@ -42,7 +42,8 @@ from intermode.jobs import Job, Running
 from intermode.noise import NoiseStream
 from intermode.repairs import Repair, repair_all
 from intermode.sampling import Drawing, score
-from intermode.studies.mitigation_cells import divergence
+from intermode.studies.image_scores import white
+from intermode.studies.mitigation_cells import divergence, evaluation_seconds
 from intermode.study import Claim, Found, Measured, Missing, at_least
 from intermode.study.configs import Pool, ShapesModel, Training, check_least
 from intermode.study.hal import choosing_half
@@ -81,8 +82,6 @@ CONTENT = 0.05
 """How far the mean number of shapes may be from that of the undisturbed chain."""
 LEAST = 3
 """Of off-support images before over after, that a repair is claimed to reach."""
-TIMED, REPEATS = 32, 3
-"""Images of a timing, and how often it is taken: the shortest counts."""
 
 Part = Literal["all", "choose", "judge"]
 
@@ -265,8 +264,8 @@ def read_pool(running: Running) -> dict[str, Any]:
     x = pool_of(drawn).x
     rule, counts = read_images(running.config["target"], x)
     rules, which = np.unique(rule, return_inverse=True)
-    white = ((x.double().clamp(-1, 1) + 1) / 2).flatten(1).mean(1).nan_to_num(torch.inf)
-    running.save({"rule": torch.from_numpy(which), "counts": torch.from_numpy(counts), WHITE: white})
+    tensors = {"rule": which, "counts": counts, WHITE: white(x)}
+    running.save({name: torch.from_numpy(value) for name, value in tensors.items()})
     cost = {
         "more_evaluations": running.config["more"],
         "more_time": drawn.facts["seconds"] / plain.facts["seconds"] - 1,
@@ -304,18 +303,6 @@ def score_pool(running: Running) -> dict[str, Any]:
         scores[name] = torch.from_numpy(found)
     running.save(scores)
     return {"cost": cost, "evaluation_s": evaluation_seconds(denoiser)}
-
-
-def evaluation_seconds(denoiser: Denoiser) -> float:
-    """Of the processor, for one network evaluation of one image."""
-    x = torch.randn(TIMED, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
-    taken = []
-    for _ in range(REPEATS):
-        begin = time.process_time()
-        with torch.no_grad():
-            denoiser(x, 10)
-        taken.append((time.process_time() - begin) / TIMED)
-    return min(taken)
 
 
 # what a mitigation makes of the pool
