@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from intermode.denoisers import NetworkDenoiser
-from intermode.detect.registry import DETECTORS, Setting
+from intermode.detect.registry import DETECTORS, IMAGES_ALONE, Setting
 from intermode.errors import InputError
 from intermode.files import read_json, save_tensors
 from intermode.jobs import Done, Running
@@ -99,9 +99,14 @@ def test_the_shipped_models_are_those_that_the_tiers_ask_for():
 
 def test_every_detector_of_the_registry_has_candidates():
     for shape in ((1,), (2,), (1, 64, 64)):
-        for name in DETECTORS:
+        for name in DETECTORS if len(shape) > 1 else DETECTORS.keys() - IMAGES_ALONE:
             found = {d.name.removesuffix("-largest") for d in candidates(name, Setting(shape, TARGET))}
             assert found == {name.removesuffix("-largest")}
+
+
+def test_detectors_of_images_alone_have_cells_of_images():
+    cells = {name for name in jobs(configured(STUDY, "quick")) if name.endswith("-white")}
+    assert cells == {"cell-shapes-under-white", "cell-shapes-well-white"}
 
 
 def test_settings_are_chosen_on_one_half_and_judged_on_the_other(kept):
@@ -360,7 +365,7 @@ FEW = {"undertraining": 0.05, "draw": 6000, "hallucinated": 40, "in_support": 40
 
 
 def test_somebody_elses_detectors_run_with_the_others(own, tmp_path):
-    names = ("hal", "knn", "random", f"{own}FarOut", f"{own}Ending", f"{own}Broken")
+    names = ("hal", "knn", "white", "random", f"{own}FarOut", f"{own}Ending", f"{own}Broken")
     metrics = reproduce("bench", "smoke", tmp_path / "run", settings={**FEW, "detectors": names})
     rows = {row["detector"]: row for row in metrics["rows"]}
     assert list(rows) == ["hal", "knn", "random", "far-out", "ending", COMBINED]
@@ -376,7 +381,8 @@ def test_somebody_elses_detectors_run_with_the_others(own, tmp_path):
     kept = kept_of(done[f"pool-{source.drawing}"], source.label)
     _, parts = bench.cell_of(done, source, "ending")
     assert np.array_equal(parts["scores"], kept.x[:, 0].double().numpy())
-    # one that fails leaves the others, and is told
+    # one that fails leaves the others, and is told; so is one that scores nothing but images
+    assert "gaussian-1d-under: white scores images alone." in metrics["notes"]
     assert any("broken" in note and "no idea" in note for note in metrics["notes"])
     # another code is another cell
     before = {job.folder for job in jobs(config).values()}

@@ -11,7 +11,8 @@ from intermode.detect.hal import Hal, HalRenoise
 from intermode.detect.knn import KNN
 from intermode.detect.lid import LID
 from intermode.detect.posterior_variance import vector_jacobian
-from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, make, resolve
+from intermode.detect.registry import DEFAULTS, DETECTORS, IMAGES_ALONE, Setting, make, resolve
+from intermode.detect.white import white
 from intermode.detect.window import SNR, Fraction, Window, as_window
 from intermode.errors import InputError
 from intermode.sampling import score
@@ -20,6 +21,7 @@ from intermode.targets.gaussian import line
 
 SAMPLE_DETECTORS = [name for name in DETECTORS if name != "hal"]
 FITTED = ["diffpath", "diffpath-6d", "bayesdiff", "generative-uncertainty", "knn", "realism"]
+WITHOUT_TIMESTEPS = ["knn", "realism", "white", "random", "oracle"]
 DERIVATIVES = ["posterior-variance", "posterior-variance-largest", "curvature"]
 
 
@@ -66,8 +68,15 @@ class Pixels(nn.Module):
         return counted(self, self.outer(torch.tanh(self.inner(x) + time)))
 
 
+def of_shape(shape):
+    """The detectors that score samples of this shape."""
+    return [name for name in DETECTORS if len(shape) > 1 or name not in IMAGES_ALONE]
+
+
 @pytest.fixture(params=[Numbers, Pixels], ids=["numbers", "pixels"])
 def network(request):
+    if request.node.callspec.params.get("name") not in [None, *of_shape(request.param.shape)]:
+        pytest.skip("scores images alone")
     torch.manual_seed(2)
     return NetworkDenoiser(request.param().double(), linear() if request.param is Numbers else cosine())
 
@@ -151,7 +160,7 @@ def test_gradients_of_the_weights_are_neither_needed_nor_left_behind(network, na
     assert all(weight.grad is None for weight in network.network.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in SAMPLE_DETECTORS if n not in ("knn", "realism", "random", "oracle")])
+@pytest.mark.parametrize("name", [n for n in SAMPLE_DETECTORS if n not in WITHOUT_TIMESTEPS])
 def test_a_schedule_without_the_timesteps_is_refused(network, name):
     detector = fitted(name, network)
     with pytest.raises(InputError, match=r"window|timesteps"):
@@ -160,7 +169,7 @@ def test_a_schedule_without_the_timesteps_is_refused(network, name):
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (1, 8, 8)])
 def test_names_are_the_registrys(shape):
-    for name in DETECTORS:
+    for name in of_shape(shape):
         detector = make(name, Setting(shape, Centre()))
         assert detector.name == name
         assert detector.nfe >= 0
@@ -170,7 +179,7 @@ def test_names_are_the_registrys(shape):
 @pytest.mark.parametrize("shape", [(1,), (1, 8, 8)])
 def test_the_registrys_settings_fit_every_length_of_schedule(shape, timesteps):
     schedule = linear(timesteps, 1e-4, 0.02)
-    for name in DETECTORS:
+    for name in of_shape(shape):
         detector = make(name, Setting(shape, Centre(), timesteps=timesteps))
         if not hasattr(detector, "fit") and not hasattr(detector, "update"):
             detector.check(schedule)
@@ -195,6 +204,17 @@ def test_unknown_names_and_an_oracle_without_a_target_are_refused():
         make("zzzz", Setting((1,)))
     with pytest.raises(InputError, match="target"):
         make("oracle", Setting((1,)))
+
+
+def test_white_is_the_mean_of_an_image_in_the_range_of_grey():
+    x = torch.full((3, 1, 4, 4), -1.0)
+    x[1, 0, :2] = 1
+    x[2, 0, 0, 0] = 7  # white already
+    assert white(x).tolist() == [0, 0.5, 1 / 16]
+    with pytest.raises(InputError, match=r"^white: samples of shape \(16,\) are no images"):
+        white(x.flatten(1))
+    with pytest.raises(InputError, match=r"^detector: white scores images alone, not samples of shape \(2,\)"):
+        resolve("white", Setting((2,)))
 
 
 # what is asked for
@@ -279,7 +299,7 @@ def test_foreign_detectors_are_imported_from_where_one_works(network, tmp_path, 
 # windows
 
 
-LOOKING = [name for name in DETECTORS if name not in ("hal", "knn", "realism", "random", "oracle")]
+LOOKING = [name for name in SAMPLE_DETECTORS if name not in WITHOUT_TIMESTEPS]
 
 
 @pytest.mark.parametrize("name", LOOKING)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intermode.detect.registry import DETECTORS, Setting, make
+from intermode.detect.registry import DETECTORS, IMAGES_ALONE, Setting, make
 
 DETECTORS_PAGE = (Path(__file__).parents[1] / "docs" / "detectors.md").read_text(encoding="utf-8")
 
@@ -24,6 +24,6 @@ def test_table_has_every_detector_its_cost_and_whether_it_is_fitted():
     page = DETECTORS_PAGE.split("## Which is best")[0]  # the leaderboard's tables look alike
     rows = re.findall(r"^\| `(.+?)` \| .+? \| (.*?) ?\| (\d+) \|", page, re.MULTILINE)
     listed = {name: (fit == "yes", int(cost)) for name, fit, cost in rows}
-    setting = Setting((1,), target=object())
-    made = {name: make(name, setting) for name in DETECTORS}
+    numbers, images = (Setting(shape, target=object()) for shape in ((1,), (1, 8, 8)))
+    made = {name: make(name, images if name in IMAGES_ALONE else numbers) for name in DETECTORS}
     assert listed == {name: (hasattr(detector, "fit"), detector.nfe) for name, detector in made.items()}

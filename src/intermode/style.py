@@ -80,6 +80,7 @@ KNOWN: dict[str, tuple[str, str]] = {
     "unfiltered": (BLACK, "-"),
     "no filter": (BLACK, "-"),
     "random": (GREY, "-"),
+    "white": (GREY, "--"),
     "oracle": (GREEN, "-."),
     "repair": (SKY, "-."),
     "plain": (BLACK, "--"),

@@ -46,13 +46,14 @@ from intermode.detect.oracle import Oracle
 from intermode.detect.posterior_variance import PosteriorVariance
 from intermode.detect.random import Random
 from intermode.detect.residual import Residual
+from intermode.detect.white import White
 from intermode.detect.window import Critical
 from intermode.errors import InputError
 from intermode.samplers import Sampler
 from intermode.targets import Target
 from intermode.verbs import nearest
 
-__all__ = ["DEFAULTS", "DETECTORS", "Detectors", "Setting", "Where", "make", "resolve"]
+__all__ = ["DEFAULTS", "DETECTORS", "IMAGES_ALONE", "Detectors", "Setting", "Where", "make", "resolve"]
 
 Detectors = Any
 """A detector, its name or ``module:Name``, or a sequence of such."""
@@ -153,9 +154,12 @@ DETECTORS: Mapping[str, Callable[[Setting], Detector]] = {
     ),
     "knn": lambda s: KNN(features=s.features),
     "realism": lambda s: Realism(features=s.features),
+    "white": lambda s: White(),
     "random": lambda s: Random(),
     "oracle": _oracle,
 }
+IMAGES_ALONE = ("white",)
+"""Those that score nothing but images."""
 
 
 def make(name: str, setting: Setting, where: Where = "sample") -> Detector:
@@ -167,7 +171,8 @@ def make(name: str, setting: Setting, where: Where = "sample") -> Detector:
         where: what it is shown; of finished samples ``hal`` is that of samples noised again.
 
     Raises:
-        InputError: an unknown name, something that is no detector, or an oracle without a target.
+        InputError: an unknown name, something that is no detector, an oracle without a target, or a detector of images
+            for samples that are none.
     """
     if ":" in name:
         return _checked(_imported(name), name)
@@ -177,6 +182,8 @@ def make(name: str, setting: Setting, where: Where = "sample") -> Detector:
         close = nearest(name, DETECTORS)
         hint = f"did you mean {close}? (" if close else "("
         raise InputError(f"detector: unknown {name!r}; {hint}choose from {', '.join(DETECTORS)}, or module:Name)")
+    if name in IMAGES_ALONE and not setting.image:
+        raise InputError(f"detector: {name} scores images alone, not samples of shape {setting.shape}")
     return DETECTORS[name](setting)
 
 

@@ -115,7 +115,7 @@ class Config:
     @cached_property
     def names(self) -> dict[str, str]:
         """The detector of each name in tables: that of the registry, or the one that somebody else's has."""
-        target = SOURCES[self.targets[0]].trained().target.target
+        target = next(source for source in SOURCES.values() if source.image).trained().target.target  # all score images
         found = resolve(self.detectors, Setting(tuple(target.shape), target))
         if lacking := [word for word, d in zip(self.detectors, found, strict=True) if not hasattr(d, "nfe")]:
             raise InputError(f"detectors: {lacking[0]} has no nfe, its network evaluations for each sample")
@@ -175,6 +175,8 @@ def jobs_of(config: Config, drawing: str, sources: Sequence[Source]) -> dict[str
     found, critical = {model.name: model, kept.name: kept}, windows_job(f"windows-{drawing}", model)
     asked = {"labels": [one.label for one in sources], "target": target, "fitting": config.fitting, "seed": config.seed}
     for name, word in config.names.items():
+        if not source.takes(word):
+            continue
         cell, inputs = re.sub(r"[^\w.-]", "-", f"cell-{drawing}-{name}"), {"model": model, "pool": kept}
         if word != "hal" and watches(own := candidates(word, setting)[0]):
             inputs["watched"] = drawn(f"drawn-for-{cell}", [own])
@@ -210,7 +212,10 @@ def measure(config: Config, found: Found, source: Source, measured: Measured) ->
     scores: dict[str, np.ndarray] = {}
     times: dict[str, Estimate] = {}
     rows: list[Row] = []
-    for detector in config.names:
+    for detector, word in config.names.items():
+        if not source.takes(word):
+            measured.notes.append(f"{name}: {detector} scores images alone.")
+            continue
         try:
             record, parts = cell_of(found, source, detector)
         except Missing as error:

@@ -38,7 +38,7 @@ from intermode.detect.knn import KNN, Realism
 from intermode.detect.lid import LID
 from intermode.detect.lmi import LMI
 from intermode.detect.posterior_variance import PosteriorVariance
-from intermode.detect.registry import Setting, make
+from intermode.detect.registry import IMAGES_ALONE, Setting, make
 from intermode.detect.residual import Residual
 from intermode.jobs import Done, Running
 from intermode.noise import draws
@@ -70,8 +70,8 @@ FITTING_IMAGES = 500
 """Images that detectors are fitted on."""
 CRITICAL = "-critical"
 """Ends the name of a detector that looks at the model's critical windows, found without labels."""
-ENDS = ("random", "oracle")
-"""Not detectors, but the ends of the scale."""
+ENDS = ("random", "white", "oracle")
+"""Not detectors, but the ends of the scale, and of images what content alone tells."""
 OFF_SUPPORT = "hallucinated"
 """The label of samples that the data cannot have; every other label is one of its reasons."""
 LOW_WINDOWS = ((0, 3), (0, 5), (0, 8), (0, 10), (0, 12), (0, 15), (0, 19), (0, 30))
@@ -119,6 +119,10 @@ class Source:
     def windows(self) -> tuple[tuple[int, int], ...]:
         """Of Hal, that are compared."""
         return IMAGE_WINDOWS if self.image else LOW_WINDOWS
+
+    def takes(self, detector: str) -> bool:
+        """Whether a detector can score its samples."""
+        return self.image or detector not in IMAGES_ALONE
 
     def trained(self, seed: int = 0, undertraining: float = 1.0) -> Model:
         """The model; those of images are shipped, undertrained ones too: one takes longer than all the rest."""

@@ -30,6 +30,7 @@ from intermode.detect.bias import Bias
 from intermode.detect.hal import HalRenoise
 from intermode.detect.lid import LID
 from intermode.detect.residual import Residual
+from intermode.detect.white import white
 from intermode.evaluation import Estimate, detection, matched
 from intermode.jobs import Done, Job, Running
 from intermode.noise import NoiseStream, draws
@@ -38,7 +39,7 @@ from intermode.study.configs import Images
 from intermode.study.hal import choosing_half
 from intermode.study.steps import denoiser_of, labelled, pool_of, windows_known
 
-__all__ = ["CRITICAL", "PARTS", "Judgement", "Truth", "families", "judge", "look_job", "trivial", "white"]
+__all__ = ["CRITICAL", "PARTS", "Judgement", "Truth", "families", "judge", "look_job", "trivial"]
 
 CRITICAL: Mapping[str, SampleDetector] = {
     "lid": LID(window="critical"),
@@ -143,13 +144,8 @@ def families(done: Done, levels: tuple[int, ...]) -> dict[str, dict[str, np.ndar
 
 def trivial(x: Tensor, seed: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Those that know nothing."""
-    yield "white", {"": white(x)}
+    yield "white", {"": white(x).numpy()}
     yield "random", {"": draws(seed, "probe").random(len(x))}
-
-
-def white(x: Tensor) -> np.ndarray:
-    """(n,) mean of images (n, 1, H, W) in 0..1, whose range is -1..1; infinite where one is not finite."""
-    return np.asarray(((x.double().clamp(-1, 1) + 1) / 2).flatten(1).mean(1).nan_to_num(torch.inf))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from intermode.detect.lid import LID
 from intermode.detect.oracle import Oracle
 from intermode.detect.registry import Setting, make
 from intermode.detect.residual import Residual
+from intermode.detect.white import white
 from intermode.detect.window import Window
 from intermode.early_stop import EarlyStop
 from intermode.errors import InputError
@@ -42,7 +43,6 @@ from intermode.jobs import Job, Running
 from intermode.noise import NoiseStream
 from intermode.repairs import Repair, repair_all
 from intermode.sampling import Drawing, score
-from intermode.studies.image_scores import white
 from intermode.studies.mitigation_cells import divergence, evaluation_seconds
 from intermode.study import Claim, Found, Measured, Missing, at_least
 from intermode.study.configs import Pool, ShapesModel, Training, check_least
@@ -264,7 +264,7 @@ def read_pool(running: Running) -> dict[str, Any]:
     x = pool_of(drawn).x
     rule, counts = read_images(running.config["target"], x)
     rules, which = np.unique(rule, return_inverse=True)
-    tensors = {"rule": which, "counts": counts, WHITE: white(x)}
+    tensors = {"rule": which, "counts": counts, WHITE: white(x).numpy()}
     running.save({name: torch.from_numpy(value) for name, value in tensors.items()})
     cost = {
         "more_evaluations": running.config["more"],

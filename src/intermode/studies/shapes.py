@@ -29,11 +29,12 @@ import torch
 
 from intermode import plots
 from intermode.denoisers import Denoiser
+from intermode.detect.white import white
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, matched, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
-from intermode.studies.image_scores import PARTS, Judgement, Truth, families, judge, look_job, trivial, white
+from intermode.studies.image_scores import PARTS, Judgement, Truth, families, judge, look_job, trivial
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import LocalShapesModel, Pool, ShapesModel, check_least
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
@@ -294,7 +295,7 @@ def content(config: Config, found: Found) -> Measured:
     """Every score of the finished images, and what is left of it at matched content."""
     labels, rows = labels_of(config, found), found["own"].tensors()["rows"].numpy()
     pool, shapes = pool_of(found["pool"]), np.asarray(labels.counts_by_kind).sum(1)
-    scores = [*trivial(pool.x[rows], config.seed)]
+    whites, scores = white(pool.x[rows]).numpy(), [*trivial(pool.x[rows], config.seed)]
     windows = {name.removeprefix("hal-"): pool.scores[name][rows] for name in sorted(pool.scores) if name != "hal"}
     scores += [("hal, the paper's window", {"": pool.scores["hal"][rows]}), ("hal, best window", windows)]
     scores += families(found["own"], config.timesteps).items()
@@ -304,7 +305,7 @@ def content(config: Config, found: Found) -> Measured:
     claimed = (claim.measure for claim in claims(config) if claim.measure.endswith("matched_auroc"))
     measured = Measured({**dict.fromkeys(claimed), "positives": int(labels.duplicate.sum())})
     for kind, bad in (("two of a kind", labels.duplicate), ("deformed", labels.rule == "deformed")):
-        truth = Truth(np.asarray(bad)[rows], ~np.asarray(labels.hallucinated)[rows], shapes[rows], white(pool.x[rows]))
+        truth = Truth(np.asarray(bad)[rows], ~np.asarray(labels.hallucinated)[rows], shapes[rows], whites)
         seen = [judge(name, by_setting, truth, config.seed) for name, by_setting in scores]
         judgements = {each.score: each for each in seen if each is not None}
         about = {"target": kind, "model": config.model.words}
