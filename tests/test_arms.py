@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from intermode.detect.bias import Bias
+from intermode.detect.critical import InWindows, windows_of
 from intermode.detect.lid import LID
 from intermode.engines import Here
 from intermode.errors import InputError
@@ -20,7 +22,19 @@ from intermode.repairs import repair
 from intermode.sampling import Samples, score, scores_of
 from intermode.studies.recursion_mnist import DigitsModel, Source
 from intermode.study.arms import Arms, Recursion, key, recursion_jobs, select_data
-from intermode.study.configs import MLP, Drawing, Lattice, LatticeModel, LinearNoise, Pool, ShapesModel, Training, UNet
+from intermode.study.configs import (
+    MLP,
+    CosineNoise,
+    Drawing,
+    Lattice,
+    LatticeModel,
+    LinearNoise,
+    LineModel,
+    Pool,
+    ShapesModel,
+    Training,
+    UNet,
+)
 from intermode.study.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
 
 MODEL = LatticeModel(
@@ -70,7 +84,7 @@ def trained_on(store: Store, model: Job, place: Path) -> dict[str, torch.Tensor]
     return Done(place, {}, {}).tensors()
 
 
-@pytest.mark.parametrize("arm", ["all", "random", "hal", "lid"])
+@pytest.mark.parametrize("arm", ["all", "random", "hal", "lid", "oracle"])
 def test_a_generation_trains_on_what_was_selected_of_the_one_before(arm: str, tmp_path: Path) -> None:
     jobs = jobs_of(recursion(names=(arm,)))
     store = finish(jobs, tmp_path / "jobs")
@@ -81,7 +95,7 @@ def test_a_generation_trains_on_what_was_selected_of_the_one_before(arm: str, tm
         pool_before = jobs[key(0, arm, g - 1, "pool")]
         assert data.inputs[f"pool-{g - 1:02d}"].identity == pool_before.identity
         pool = pool_of(done_of(store, pool_before))
-        if arm == "lid":
+        if arm in ("lid", "oracle"):
             scored = done_of(store, data.inputs[f"scores-{g - 1:02d}"])
             pool = replace(pool, scores={**pool.scores, **scores_of(scored.tensors())})
         rows = select(arm, pool, 60, 0, g)
@@ -118,6 +132,7 @@ def test_generations_have_seeds_of_their_own() -> None:
         {"names": ("all", "random", "hal", "lid")},
         {"names": ("all", "random", "hal"), "generations": 4},
         {"names": ("all", "random", "hal"), "seeds": 3},
+        {"names": ("all", "random", "hal", "bias-critical", "oracle")},
     ],
 )
 def test_more_arms_generations_or_seeds_leave_what_is_there(more: dict[str, Any]) -> None:
@@ -178,6 +193,15 @@ def test_a_shipped_model_is_where_every_training_begins() -> None:
         ({"names": ()}, "arms: none; name at least one, each once"),
         ({"names": ("hal", "hal")}, "arms: hal hal; name at least one, each once"),
         ({"names": ("all", "lidd")}, "arms: unknown lidd; choose from all, random, repair, hal, "),
+        ({"names": ("all", "lidd-critical")}, "arms: unknown lidd-critical; choose from all, random, repair, hal, "),
+        ({"names": ("knn-critical",)}, "arms: knn-critical asks no model at timesteps"),
+        ({"names": ("hal-critical",)}, "arms: hal-critical asks no model at timesteps, or watches, or needs data"),
+        (
+            {"names": ("diffpath-critical",)},
+            "choose bias-critical, residual-critical, lid-critical, hal-renoise-critical",
+        ),
+        ({"names": ("bias-critical-per-class",)}, "needs a model that is told classes; choose bias-critical"),
+        ({"names": ("white",)}, "white scores images alone, not samples of shape (2,)"),
         ({"names": ("hal-per-class",)}, "arms: hal-per-class needs a model that is told classes; choose hal"),
         ({"window": (5, 90)}, "window"),
         ({"window": (3, 3)}, "window"),
@@ -220,6 +244,54 @@ def test_classes_are_told_to_whoever_scores(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **told))
     others = {"class_labels": (class_labels(20, 10) + 1) % 10}
     assert not np.array_equal(found, score(LID(noises=3), denoiser, x, seed=7, chunk=8, **others))
+
+
+# an arm that looks at critical windows
+
+
+def test_a_critical_arm_looks_at_the_windows_of_each_generations_model(tmp_path: Path) -> None:
+    model = LineModel(size=60, shipped="gaussian-1d", train=Training(1, 20, learning_rate=1e-9))
+    drawing = Drawing("small", 50, 32)
+    config = Recursion(model, drawing, Arms(("bias-critical",), 2, extra=20), (0, 40))
+    jobs = jobs_of(config)
+    store = finish(jobs, tmp_path / "jobs")
+    made, pool, last = (jobs[key(0, "bias-critical", *of)] for of in ((1, "model"), (1, "pool"), (2, "model")))
+    data = last.inputs["data"]
+    assert set(data.inputs) == {"pool-01", "scores-01"}
+    # the same without jobs
+    denoiser, x = denoiser_of(done_of(store, made)), pool_of(done_of(store, pool)).x
+    own = windows_of(denoiser, sampler=drawing.sampler)
+    detector = InWindows(Bias(window="critical"), own.windows, denoiser, own.x)
+    apart = score(detector, denoiser, x, seed=1000, chunk=32)
+    scores = scores_of(done_of(store, data.inputs["scores-01"]).tensors())["bias-critical"]
+    np.testing.assert_array_equal(scores, apart)
+    x_trained = trained_on(store, last, tmp_path / "data")["x"]
+    assert torch.equal(x_trained, x[np.sort(np.argsort(apart, kind="stable")[:60])])
+    # beside samples of another model the scores would be others
+    others = model.target.target.sample(1000, 5)
+    assert not np.array_equal(
+        score(InWindows(Bias(window="critical"), own.windows, denoiser, others), denoiser, x), apart
+    )
+
+
+def test_critical_arms_share_the_windows_of_generation_0() -> None:
+    jobs = jobs_of(recursion(names=("bias-critical", "residual-critical"), generations=1))
+    scores = [
+        jobs[key(0, arm, 1, "model")].inputs["data"].inputs["scores-00"]
+        for arm in ("bias-critical", "residual-critical")
+    ]
+    assert scores[0].identity != scores[1].identity
+    blocks = [block for job in scores for block in job.inputs.values()]
+    assert len({block.inputs["windows"].identity for block in blocks}) == 1
+
+
+def test_a_bright_arm_trains_on_the_darkest_images(tmp_path: Path) -> None:
+    images = ShapesModel(size=6, noise=CosineNoise(20), network=UNet(8, (32,), attention=()), train=Training(1, 4))
+    jobs = recursion_jobs(Recursion(images, Drawing("small", 4, 8), Arms(("white",), 1, extra=6), (5, 19)), Mean())
+    store = finish(jobs, tmp_path / "jobs")
+    x = pool_of(done_of(store, jobs[key(0, "", 0, "pool")])).x
+    darkest = np.sort(((x.clamp(-1, 1) + 1) / 2).double().mean((1, 2, 3)).argsort()[:6])
+    assert torch.equal(trained_on(store, jobs[key(0, "white", 1, "model")], tmp_path / "data")["x"], x[darkest])
 
 
 # an arm that repairs

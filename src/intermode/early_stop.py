@@ -33,7 +33,7 @@ from intermode.detect import Detector, describe, watches
 from intermode.detect.bias import Bias
 from intermode.detect.critical import InWindows, windows_of
 from intermode.detect.registry import Setting, resolve
-from intermode.detect.window import Critical, places
+from intermode.detect.window import asks_critical, places
 from intermode.errors import InputError
 from intermode.noise import NoiseStream
 from intermode.progress import Progress, Silent
@@ -119,7 +119,7 @@ class EarlyStop:
 def _detector(asked: Any, denoiser: Denoiser, sampler: Sampler, at: int) -> Detector:
     """The one detector that is asked at a timestep."""
     asked = Bias(window="critical") if asked is None else asked
-    if isinstance(getattr(asked, "window", None), Critical) and not watches(asked):
+    if asks_critical(asked) and not watches(asked):
         over = [window for window in windows_of(denoiser).windows if window.low >= at]
         if not over:
             listed = ", ".join(map(str, windows_of(denoiser).windows))

@@ -7,8 +7,9 @@ that train generation g + 1, and so on:
 
 An *arm* is a selector followed through all generations: ``all`` (the first samples as they come), ``random`` (as
 many, from a larger pool), the name of a detector's score (those with the lowest scores of the same pool; the paper's is
-``hal``), or ``repair`` (the first ones, after those with the highest scores were restarted until they passed;
-:mod:`intermode.repairs`). All arms of a seed share generation 0. The synthetic-only loop of the paper is the default;
+``hal``, ``white`` looks at content alone, and ``oracle`` is the best there is), or ``repair`` (the first ones, after
+those with the highest scores were restarted until they passed; :mod:`intermode.repairs`). All arms of a seed share
+generation 0. The synthetic-only loop of the paper is the default;
 ``fresh`` mixes in new real data (Bertrand et al. 2023) and ``accumulate`` keeps the data of all earlier generations
 (Gerstgrasser et al. 2024).
 
@@ -33,12 +34,14 @@ from intermode.repairs import Repair, Repaired, repair_all
 from intermode.samplers import Sampler
 from intermode.sampling import Samples
 
-__all__ = ["PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
+__all__ = ["CRITICAL", "PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
 
 UNSCORED = ("all", "random")
 """Selectors that look at no score."""
 REPAIR = "repair"
 """The selector that throws nothing away: its pools are repaired."""
+CRITICAL = "-critical"
+"""Behind the name of a detector: in the critical windows of the model that drew the pool."""
 PER_CLASS = "-per-class"
 """Behind the name of a score: as many of each class, not the lowest of all."""
 

@@ -25,8 +25,9 @@ from intermode.critical import CriticalWindows, critical_windows
 from intermode.denoisers import Denoiser
 from intermode.detect import AtTimesteps, SampleDetector, describe
 from intermode.detect.hal import Hal
-from intermode.detect.window import Critical, Levels, Window, places
+from intermode.detect.window import Levels, Window, asks_critical, places
 from intermode.errors import InputError
+from intermode.jobs import digest
 from intermode.progress import Progress
 from intermode.samplers import Sampler, Step
 from intermode.sampling import even_chunk, generate, score
@@ -60,8 +61,13 @@ def _condition(denoiser: Denoiser, n: int) -> dict[str, Tensor]:
     return {"class_labels": torch.arange(n) % denoiser.classes} if denoiser.classes else {}
 
 
-def windows_of(denoiser: Denoiser, progress: Progress | None = None) -> CriticalWindows:
+def windows_of(denoiser: Denoiser, progress: Progress | None = None, sampler: Sampler | None = None) -> CriticalWindows:
     """The critical windows of a model, found the first time.
+
+    Args:
+        denoiser: the model.
+        progress: shown to the user.
+        sampler: draws its samples and comes down from restarts; that of ``critical_windows`` unless given.
 
     Raises:
         InputError: a model of which nothing is decided at any level.
@@ -69,7 +75,8 @@ def windows_of(denoiser: Denoiser, progress: Progress | None = None) -> Critical
 
     def find() -> CriticalWindows:
         n = 128 if len(denoiser.shape) > 1 else 1000
-        found = critical_windows(denoiser, n=n, condition=_condition(denoiser, n), seed=SEED, progress=progress)
+        told: Any = {"condition": _condition(denoiser, n), "seed": SEED, "progress": progress}
+        found = critical_windows(denoiser, n=n, sampler=sampler, **told)
         if not found.windows:
             raise InputError(
                 "window: the model has no critical one, no share of its samples changes by more than noise explains; "
@@ -77,26 +84,29 @@ def windows_of(denoiser: Denoiser, progress: Progress | None = None) -> Critical
             )
         return found
 
-    return _kept(("windows", *_key(denoiser)), find)
+    return _kept(("windows", repr(sampler), *_key(denoiser)), find)
 
 
 def remember(denoiser: Denoiser, found: CriticalWindows) -> None:
     """Take what was found elsewhere for the critical windows of a model; its samples are needed, too."""
-    _kept(("windows", *_key(denoiser)), lambda: found)
+    _kept(("windows", repr(None), *_key(denoiser)), lambda: found)
 
 
-def in_critical_windows(detector: Any, denoiser: Denoiser | None, sampler: Sampler | None) -> Any:
+def in_critical_windows(
+    detector: Any, denoiser: Denoiser | None, sampler: Sampler | None, known: CriticalWindows | None = None
+) -> Any:
     """The detector in the critical windows of a model, if it asks for them.
 
     Args:
         detector: one with the window ``critical`` asks.
         denoiser: the model; None is refused.
         sampler: of a detector that watches the chain.
+        known: the windows, with the samples that they were found with; those of :func:`windows_of` unless given.
 
     Raises:
         InputError: no model, or a detector that learns from training data.
     """
-    if not isinstance(getattr(detector, "window", None), Critical):
+    if not asks_critical(detector):
         return detector
     if denoiser is None:
         raise InputError(
@@ -104,11 +114,11 @@ def in_critical_windows(detector: Any, denoiser: Denoiser | None, sampler: Sampl
         )
     if hasattr(detector, "fit"):
         raise InputError(f"window: {detector.name} learns from training data, in one window; give a pair of timesteps")
-    found = windows_of(denoiser).windows
+    found = (windows_of(denoiser) if known is None else known).windows
     if isinstance(detector, Hal):
         assert sampler is not None
         return WatchingWindows(detector.name, found, denoiser, sampler)
-    return InWindows(detector, found, denoiser)
+    return InWindows(detector, found, denoiser, None if known is None else known.x)
 
 
 def _larger(scores: Sequence[Tensor], quantiles: np.ndarray) -> Tensor:
@@ -130,12 +140,15 @@ class InWindows:
         detector: that asks the model at timesteps.
         windows: where.
         denoiser: whose own samples are scored first, to compare with.
+        x: (n, *shape) these; the ones that its windows were found with unless given.
     """
 
-    def __init__(self, detector: AtTimesteps, windows: Sequence[Window], denoiser: Denoiser) -> None:
+    def __init__(
+        self, detector: AtTimesteps, windows: Sequence[Window], denoiser: Denoiser, x: Tensor | None = None
+    ) -> None:
         self._parts: list[SampleDetector] = [detector.moved(window) for window in windows]  # type: ignore[misc] # all are
         self.windows, self.name = tuple(windows), self._parts[0].name
-        self._denoiser = denoiser
+        self._denoiser, self._own = denoiser, x
 
     @property
     def nfe(self) -> int:
@@ -152,14 +165,14 @@ class InWindows:
     @cached_property
     def quantiles(self) -> np.ndarray:
         """The (W, 2) quantiles of the model's own samples."""
+        x = windows_of(self._denoiser).x if self._own is None else self._own
 
         def find() -> np.ndarray:
-            x = windows_of(self._denoiser).x
             told, chunk = _condition(self._denoiser, len(x)), even_chunk(len(x), x.shape[1:])
             settings: Any = {"seed": SEED, "chunk": chunk, "device": str(self._denoiser.device), **told}
             return _quantiles(np.stack([score(part, self._denoiser, x, **settings) for part in self._parts]))
 
-        return _kept((self.description, self.name, *_key(self._denoiser)), find)
+        return _kept((self.description, self.name, digest(x), *_key(self._denoiser)), find)
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Callable[[], Tensor], **condition: Any) -> Tensor:
         return _larger([part(denoiser, x, noise, **condition) for part in self._parts], self.quantiles)

@@ -47,7 +47,7 @@ from intermode.detect.posterior_variance import PosteriorVariance
 from intermode.detect.random import Random
 from intermode.detect.residual import Residual
 from intermode.detect.white import White
-from intermode.detect.window import Critical
+from intermode.detect.window import asks_critical
 from intermode.errors import InputError
 from intermode.samplers import Sampler
 from intermode.targets import Target
@@ -255,7 +255,7 @@ def resolve(detectors: Detectors, setting: Setting, where: Where = "sample") -> 
         if where == "finished" and watches(detector):
             instead = "; HalRenoise scores finished ones" if isinstance(detector, Hal) else ""
             raise InputError(f"{detector.name}: watches samples while they are made; use sample or watch{instead}")
-    if any(isinstance(getattr(detector, "window", None), Critical) for detector in found):
+    if any(map(asks_critical, found)):
         from intermode.detect.critical import in_critical_windows  # which draws samples
 
         found = [in_critical_windows(detector, setting.model, setting.sampler) for detector in found]

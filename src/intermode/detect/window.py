@@ -36,6 +36,7 @@ __all__ = [
     "StepWindow",
     "Window",
     "as_window",
+    "asks_critical",
     "places",
     "spread",
 ]
@@ -218,6 +219,11 @@ class Critical:
     def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise InputError: no step is known to fall in it."""
         _ = [self.holds(place) for place in places(schedule, timesteps)]
+
+
+def asks_critical(detector: object) -> bool:
+    """Whether a detector asks for the critical windows of a model, which it does not know yet."""
+    return isinstance(getattr(detector, "window", None), Critical)
 
 
 def as_window(value: Any) -> StepWindow:

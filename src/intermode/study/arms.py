@@ -8,7 +8,8 @@ shared by all arms of a seed; every later one on data that the arm's selector ch
                                     └─▶ data ─▶ ...
 
 Networks and noise belong to seed + 1000 generation. An arm that follows a detector of finished samples has its pools
-scored by jobs of their own, so that one arm more changes nothing for the others.
+scored by jobs of their own, so that one arm more changes nothing for the others. So are the critical windows of each
+generation's model, where an arm looks at these.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from intermode import plots
 from intermode.detect import Detector, watches
 from intermode.detect.hal import Hal
 from intermode.detect.registry import DETECTORS, Setting, make
+from intermode.detect.window import asks_critical
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Job, Running
 from intermode.models import provenance_of
-from intermode.recursion import PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
+from intermode.recursion import CRITICAL, PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
 from intermode.sampling import Samples, scores_of
 from intermode.study import Claim, Found, Measured, Picture, below
 from intermode.study.configs import Drawing, Model, check_least
-from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, sampled, score_job
+from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, sampled, score_job, windows_job
 
 __all__ = [
     "Arms",
@@ -55,8 +57,8 @@ class Arms:
     """Which arms are followed, and how far.
 
     Attributes:
-        names: their selectors: all, random, repair, hal or another detector's name, or one with ``-per-class`` behind
-            it.
+        names: their selectors: all, random, repair, hal or another detector's name; with ``-critical`` behind it in the
+            critical windows of each generation's model, with ``-per-class`` as many of each class, or with both.
         generations: the last generation of the arms that select.
         unfiltered_generations: the last generation of the arm all.
         seeds: repetitions, with seeds seed, seed + 1, ...
@@ -130,13 +132,25 @@ class Recursion:
             name = arm.removesuffix(PER_CLASS)
             if arm in (*UNSCORED, REPAIR) or (name == "hal" and arm == name):
                 continue
-            if name not in DETECTORS:
+            if name.removesuffix(CRITICAL) not in DETECTORS:
                 listed = ", ".join(dict.fromkeys([*UNSCORED, REPAIR, *DETECTORS]))
                 raise InputError(f"arms: unknown {arm}; choose from {listed}")
             if name != arm and not self.model.classes:
                 raise InputError(f"arms: {arm} needs a model that is told classes; choose {name}")
-            found.setdefault(name, make(name, setting))
+            found.setdefault(name, _named(name, setting))
         return found
+
+
+def _named(name: str, setting: Setting) -> Detector:
+    """The registry's detector, whose score has the whole name where that ends in ``-critical``."""
+    if (own := name.removesuffix(CRITICAL)) == name:
+        return make(name, setting)
+    detector = make(own, replace(setting, window="critical"))
+    if not asks_critical(detector) or watches(detector) or hasattr(detector, "fit"):
+        known = ", ".join(f"{one}{CRITICAL}" for one in ("bias", "residual", "lid", "hal-renoise"))
+        raise InputError(f"arms: {name} asks no model at timesteps, or watches, or needs data; choose {known}")
+    detector.name = name
+    return detector
 
 
 class Measure(Protocol):
@@ -214,8 +228,10 @@ def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], o
             how = {each: past[g][1].config[each] for each in ("sampler", "view", "chunk")}
             inputs[f"repaired-{g:02d}"] = Job(name, repair_pool, {**how, "seed": seed, "classes": model.classes}, of)
         if own is not None and not watches(own):
-            name = key(model.seed, arm, g, f"scores-{own.name}")
-            inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g)
+            name, windows = key(model.seed, arm, g, f"scores-{own.name}"), None
+            if asks_critical(own):
+                windows = windows_job(key(model.seed, arm, g, "windows"), past[g][0], past[g][1].config["sampler"])
+            inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g, windows)
     return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
 
 

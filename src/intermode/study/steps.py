@@ -17,7 +17,8 @@ from intermode.blocks import Plan, joined, split
 from intermode.critical import CriticalWindows
 from intermode.denoisers import Denoiser, MixtureDenoiser, NetworkDenoiser, TabulatedDenoiser
 from intermode.detect import Detector, SampleDetector, describe, watches
-from intermode.detect.critical import remember, windows_of
+from intermode.detect.critical import in_critical_windows, remember, windows_of
+from intermode.detect.window import asks_critical
 from intermode.evaluation import Estimate
 from intermode.exact import Outcome, off_support
 from intermode.files import load_tensors
@@ -57,6 +58,7 @@ __all__ = [
     "score_job",
     "windows_job",
     "windows_known",
+    "windows_told",
 ]
 
 
@@ -231,6 +233,8 @@ def check_detectors(detectors: Iterable[Detector], model: Model, sampler: Sample
     """Raise InputError for one that cannot score the samples of a model: a window that no step falls in, say."""
     schedule = model.noise.schedule
     for detector in detectors:
+        if asks_critical(detector):  # of a model that is not there yet
+            continue
         if watches(detector):
             detector.check(schedule, sampler.timesteps(schedule))
         else:
@@ -258,7 +262,9 @@ def draw_block(running: Running) -> None:
     running.save(joined(parts))
 
 
-def score_job(name: str, model: Job, pool: Job, detectors: Sequence[SampleDetector], seed: int) -> Job:
+def score_job(
+    name: str, model: Job, pool: Job, detectors: Sequence[SampleDetector], seed: int, windows: Job | None = None
+) -> Job:
     """Score the finished samples of a pool, for :func:`intermode.sampling.scores_of`.
 
     Args:
@@ -268,18 +274,23 @@ def score_job(name: str, model: Job, pool: Job, detectors: Sequence[SampleDetect
         pool: a pool job; its chunks are scored together.
         detectors: score them.
         seed: noise belongs to (seed, sample index).
+        windows: a job that found the model's critical windows, for the detectors that ask for them.
     """
     for detector in detectors:
-        detector.check(model.config.noise.schedule)
+        if not asks_critical(detector):
+            detector.check(model.config.noise.schedule)
+    inputs = {"model": model, "pool": pool} | ({} if windows is None else {"windows": windows})
     what = {"seed": seed, "detectors": {detector.name: describe(detector) for detector in detectors}}
     n, chunk = pool.config["rows"][1], pool.config["chunk"]
-    return split(name, score_block, what, n, chunk, {"model": model, "pool": pool}, {"detectors": list(detectors)})
+    return split(name, score_block, what, n, chunk, inputs, {"detectors": list(detectors)})
 
 
 def score_block(running: Running) -> None:
     """Some consecutive chunks of a pool, scored."""
-    config, model = running.config, running.inputs["model"]
-    denoiser = _viewed(model.folder / "model", running.device, None, model_speed(model))
+    config, denoiser = running.config, sampled(running.inputs["model"], running.device)
+    detectors = running.given["detectors"]
+    if windows := running.inputs.get("windows"):
+        detectors = [in_critical_windows(detector, denoiser, None, windows_told(windows)) for detector in detectors]
     first, last = config["rows"]
     x = running.inputs["pool"].tensors()["samples"][first:last]
     classes = denoiser.classes
@@ -287,7 +298,7 @@ def score_block(running: Running) -> None:
     if classes:
         told["class_labels"] = class_labels(last, classes)[first:]
     scores = {}
-    for detector in running.given["detectors"]:
+    for detector in detectors:
         found = score(detector, denoiser, x, progress=running.progress, **told)
         scores[f"score.{detector.name}"] = torch.from_numpy(found)
     running.save(scores)
@@ -341,22 +352,36 @@ def label_pool(running: Running) -> dict[str, Any]:
     return {"rules": rules.tolist()}
 
 
-def windows_job(name: str, model: Job) -> Job:
-    """Find the critical windows of a model without labels, once for all jobs that look there."""
-    return Job(name, find_windows, None, {"model": model})
+def windows_job(name: str, model: Job, sampler: Sampler | None = None) -> Job:
+    """Find the critical windows of a model without labels, once for all jobs that look there.
+
+    Args:
+        name: of the job.
+        model: a model job.
+        sampler: of a pool: then the windows are those of the model as that is drawn, by its sampler and in its
+            precision.
+    """
+    return Job(name, find_windows, sampler, {"model": model})
 
 
 def find_windows(running: Running) -> dict[str, Any]:
-    """As :func:`windows_known` reads them."""
-    found = windows_of(denoiser_of(running.inputs["model"], running.device), running.progress)
+    """As :func:`windows_told` reads them."""
+    sampler, model = running.config, running.inputs["model"]
+    denoiser = denoiser_of(model, running.device) if sampler is None else sampled(model, running.device)
+    found = windows_of(denoiser, running.progress, sampler)
     running.save({"x": found.x})
     told = asdict(replace(found, x=torch.empty(0), patches=None))
     return {key: told[key] for key in ("levels", "snr", "changed", "moved", "rises", "kinds", "evaluations")}
 
 
+def windows_told(done: Done) -> CriticalWindows:
+    """What a windows job found, with the samples that it looked at."""
+    return replace(CriticalWindows.told(done.facts), x=done.tensors()["x"])
+
+
 def windows_known(done: Done, denoiser: Denoiser) -> CriticalWindows:
-    """What a windows job found of a model, from here on known to its detectors with ``window="critical"``."""
-    remember(denoiser, replace(CriticalWindows.told(done.facts), x=done.tensors()["x"]))
+    """The same, from here on known to the model's detectors with ``window="critical"``."""
+    remember(denoiser, windows_told(done))
     return windows_of(denoiser)
 
 
