@@ -305,29 +305,35 @@ class Quantity:
         name: in the names of values.
         words: in statements.
         mean: of a generation, from its rows.
-        ratio: of the rows of one generation to those of another, if they are compared.
+        ratio: of the rows of one generation to those of another, if they are compared; None where there is none.
     """
 
     name: str
     words: str
     mean: Callable[[Rows], Estimate]
-    ratio: Callable[[Rows, Rows], Estimate] | None = None
+    ratio: Callable[[Rows, Rows], Estimate | None] | None = None
 
 
-def compared(config: Recursion, series: Mapping[str, list[Row]], quantities: Sequence[Quantity]) -> Measured:
-    """Each quantity of generation 0 and of each arm's last one, its growth, and filters over random selection."""
+def compared(
+    config: Recursion,
+    series: Mapping[str, list[Row]],
+    quantities: Sequence[Quantity],
+    others: Sequence[str] = ("random",),
+) -> Measured:
+    """Each quantity of generation 0 and of each arm's last one, its growth, and filters over the ``others``."""
     arms = config.arms
     measured = Measured({f"{arm}_last_generation": arms.last(arm) for arm in arms.names}, {**series})
     for q in quantities:
-        values = {f"generation_0_{q.name}": q.mean(at(series[arms.names[0]], 0))}
+        values: dict[str, Any] = {f"generation_0_{q.name}": q.mean(at(series[arms.names[0]], 0))}
         for arm in arms.names:
             values[f"{arm}_last_{q.name}"] = q.mean(at(series[arm], arms.last(arm)))
             if q.ratio is not None and arm == "all":
                 values[f"growth_{q.name}"] = q.ratio(at(series[arm], 0), at(series[arm], arms.last(arm)))
-            if q.ratio is not None and arm not in UNSCORED and "random" in arms.names:
+            for other in others if arm not in UNSCORED else ():
+                if q.ratio is None or other == arm or other not in arms.names:
+                    continue
                 for g in range(1, arms.generations + 1):
-                    ratio = q.ratio(at(series[arm], g), at(series["random"], g))
-                    values[f"{arm}_over_random_{q.name}_{g}"] = ratio
+                    values[f"{arm}_over_{other}_{q.name}_{g}"] = q.ratio(at(series[arm], g), at(series[other], g))
         measured.values |= values
     return measured
 
@@ -341,13 +347,20 @@ def growth_claims(config: Recursion, quantity: Quantity, id: str, paper: str) ->
 
 
 def filter_claims(
-    config: Recursion, quantity: Quantity, id: str, paper: str, *, arm: str = "hal", how: str = "Filtering by Hal"
+    config: Recursion,
+    quantity: Quantity,
+    id: str,
+    paper: str,
+    *,
+    arm: str = "hal",
+    over: str = "random",
+    does: str = "Filtering by Hal beats random selection",
 ) -> list[Claim]:
-    """That a filter beats a random selection, generation by generation, if there are both arms."""
+    """That a filter leaves less of something than another arm, generation by generation, if there are both arms."""
     found = []
-    for g in range(1, config.arms.generations + 1) if {"random", arm} <= set(config.arms.names) else ():
-        words = f"{how} beats random selection: {quantity.words}, {arm} over random, generation {g}, under 1"
-        found.append(Claim(f"{id}-{g}", f"{arm}_over_random_{quantity.name}_{g}", below(1.0), words, paper))
+    for g in range(1, config.arms.generations + 1) if {over, arm} <= set(config.arms.names) else ():
+        words = f"{does}: {quantity.words}, {arm} over {over}, generation {g}, under 1"
+        found.append(Claim(f"{id}-{g}", f"{arm}_over_{over}_{quantity.name}_{g}", below(1.0), words, paper))
     return found
 
 
