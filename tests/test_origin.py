@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from intermode.correlation import spearman
 from intermode.denoisers import Denoiser, MixtureDenoiser
 from intermode.errors import InputError
 from intermode.evaluation import over_seeds, ratio_over_seeds
@@ -22,7 +23,7 @@ from intermode.models import provenance_of
 from intermode.schedules import linear
 from intermode.studies import find
 from intermode.studies.causes import Network, learning
-from intermode.studies.learned_step import PREDICTORS, bootstrapped, learned_step, spearman
+from intermode.studies.learned_step import PREDICTORS, learned_step
 from intermode.studies.origin import Config, variants
 from intermode.study import Found, configured, reproduce
 from intermode.study.configs import LineModel
@@ -230,19 +231,6 @@ class Shifted(Denoiser):
 
     def __call__(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         return self.of(x_t, t) + self.shift
-
-
-def test_rank_correlations_and_their_intervals():
-    x = list(range(10))
-    assert spearman(x, [v**3 for v in x]) == pytest.approx(1)
-    assert spearman(x, [-v for v in x]) == pytest.approx(-1)
-    assert np.isnan(spearman([1.0, 2.0], [1.0, 2.0]))
-    assert np.isnan(spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
-    rng = np.random.default_rng(0)
-    noisy = (np.arange(30) + rng.normal(0, 6, 30)).tolist()
-    found = bootstrapped(range(30), noisy, 0)
-    assert found.low < found.value == spearman(range(30), noisy) < found.high < 1
-    assert found == bootstrapped(range(30), noisy, 0)
 
 
 def test_other_models_differ_from_the_base_in_one_thing():

@@ -2,12 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from intermode.cli import main
+from intermode.correlation import spearman
+from intermode.detect.white import white
 from intermode.errors import InputError
-from intermode.studies.recursion_mnist import MEASURES, STUDY, DigitsModel, Source
+from intermode.files import save_tensors
+from intermode.jobs import Done, Running
+from intermode.progress import Silent
+from intermode.studies.recursion_mnist import MEASURES, STUDY, DigitsModel, Source, correlate
 from intermode.study import configured
+from intermode.targets.digits import CLASSES
 
 ON = ["reproduce", "recursion-mnist", "--tier", "smoke"]
 
@@ -39,6 +47,11 @@ def test_smoke_tier_measures_every_generation(tmp_path):
     ]
     for claim in metrics["claims"]:
         assert (claim["holds"] is None) == (claim["low"] < 1 <= claim["high"])
+    for name in ("hal_ink_spearman", "hal_ink_spearman_within_class"):
+        found = metrics["measures"][name]
+        assert -1 <= found["low"] <= found["value"] <= found["high"] <= 1
+        assert (found["n"], found["method"]) == (80, "bootstrap")
+    assert any("ink" in note and "within classes" in note for note in metrics["notes"])
     fid = metrics["measures"]["random_selection_fid"]
     assert fid["low"] <= fid["value"] <= fid["high"]
     for figure in (*MEASURES, "classes", "kept-and-rejected", "selection"):
@@ -90,3 +103,26 @@ def test_bad_settings_are_one_line_and_leave_nothing(flags, word, tmp_path, caps
     assert word in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_ink_is_told_of_generation_0_over_all_and_within_the_classes_asked_for(tmp_path):
+    """Hal that is the ink within each class, and falls with the class."""
+    n, rng = 60, np.random.default_rng(0)
+    x = torch.from_numpy(rng.uniform(-1, 1, (n, 1, 28, 28))).float()
+    ink, classes = white(x).numpy(), np.arange(n) % CLASSES
+    scores = torch.from_numpy(ink - classes)
+    lost = torch.arange(n) < 10  # diverged: not looked at
+    save_tensors(tmp_path / "pool" / "tensors.safetensors", {"samples": x, "diverged": lost})
+    save_tensors(tmp_path / "scores" / "tensors.safetensors", {"score.t = 8..14": scores})
+    inputs = {name: Done(tmp_path / name, {"seconds": 0.0}, {}) for name in ("pool", "scores")}
+    found = correlate(Running(tmp_path / "ink", {"window": (8, 14), "seed": 3}, inputs, {}, Silent()))
+    assert found["within_class"]["value"] == pytest.approx(1)
+    assert found["all"]["value"] == spearman(scores[10:], ink[10:]) < 0.5
+    assert found["all"]["n"] == 50
+
+
+def test_the_long_tier_asks_whether_hal_beats_ink_and_the_critical_windows_chance():
+    config = configured(STUDY, "long", {"model.target.kind": "drawn"})
+    claims = {claim.id: claim.measure for claim in STUDY.claims(config)}
+    assert claims["fid-over-white-4"] == "hal_over_white_fid_4"
+    assert claims["fid-bias-critical-1"] == "bias-critical_over_random_fid_1"

@@ -12,18 +12,13 @@ gradually. For a denoiser, with the law :math:`p_t` of the true :math:`x_t`:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from scipy import stats
 
 from intermode.denoisers import Denoiser, MixtureDenoiser
-from intermode.evaluation import Estimate
-from intermode.noise import draws
 from intermode.targets.gaussian import GaussianMixture
 
-__all__ = ["PREDICTORS", "bootstrapped", "learned_step", "spearman"]
+__all__ = ["PREDICTORS", "learned_step"]
 
 PREDICTORS = ("width", "weight", "slope", "error")
 SPACING = 2e-4
@@ -51,18 +46,3 @@ def learned_step(denoiser: Denoiser, target: GaussianMixture, t: int) -> dict[st
         "slope": slopes[0] / slopes[1],
         "error": float((density * ((a / s) * (learned - ideal)[:, 0]) ** 2).sum()) * SPACING,
     }
-
-
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Rank correlation; NaN of fewer than three pairs, or where either is constant."""
-    if len(x) < 3 or min(len(set(x)), len(set(y))) < 2:
-        return float("nan")
-    return float(stats.spearmanr(np.array(x), np.array(y)).statistic)
-
-
-def bootstrapped(x: Sequence[float], y: Sequence[float], seed: int, resamples: int = 1000) -> Estimate:
-    """The rank correlation with the percentile bootstrap's 95 % interval over pairs."""
-    rng, pairs = draws(seed, "bootstrap"), np.array([x, y])
-    drawn = [spearman(*pairs[:, rng.integers(0, len(x), len(x))].tolist()) for _ in range(resamples)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Estimate(spearman(x, y), float(low), float(high), n=len(x), method="bootstrap")

@@ -28,12 +28,13 @@ import numpy as np
 from scipy import stats
 
 from intermode import plots
+from intermode.correlation import rank_correlation, spearman
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, over_seeds, ratio_over_seeds
 from intermode.jobs import Job
 from intermode.samplers import Ancestral
 from intermode.studies.causes import Cause, Network, Variant, cost_job, learning
-from intermode.studies.learned_step import PREDICTORS, bootstrapped, learned_step, spearman
+from intermode.studies.learned_step import PREDICTORS, learned_step
 from intermode.studies.switching import BETWEEN, VALUE, switch_job
 from intermode.study import Claim, Found, Measured, Missing, Picture, Study, at_least, below
 from intermode.study.configs import LatticeModel, LineModel, Training, check_least
@@ -288,7 +289,9 @@ def law(config: Config, found: Found) -> Measured:
     measured = Measured({"models": len(rows)}, series)
     if len(judge) > 2:
         sign, (numbers_of, masses_of) = np.sign(correlations[best]), pairs(judge, best)
-        measured.values["best_predictor_spearman"] = bootstrapped(sign * np.array(numbers_of), masses_of, config.seed)
+        measured.values["best_predictor_spearman"] = rank_correlation(
+            sign * np.array(numbers_of), masses_of, seed=config.seed
+        )
     x, y = map(np.array, pairs(rows, best))
     if min(x.min(), y.min()) > 0:
         fitted = stats.linregress(np.log(x), np.log(y))

@@ -3,7 +3,8 @@ r"""Collapse on real digits, where nobody can label a hallucination (paper: sect
 A class-conditional model, sampled with classifier-free guidance, is trained on its own digits. Every finished digit
 is scored afterwards: noised to 10 timesteps in t = 100..150, predicted again, the variance of the ten predictions
 (:class:`intermode.detect.hal.HalRenoise`; by the conditional model, without guidance). Arms: ``random``, ``hal`` (the
-lowest scores of all), ``hal-per-class`` (of each class, since one threshold for all can starve a class) and ``all``.
+lowest scores of all), ``hal-per-class`` (of each class, since one threshold for all can starve a class), ``white`` (the
+least ink), ``bias-critical`` (the bias in the critical windows of each generation's model) and ``all``.
 
 Measured of every pool, on features of a LeNet trained on MNIST: the Fréchet distance from the real training digits,
 improved precision and recall, density and coverage; the share of digits that the LeNet takes for the class they were
@@ -12,7 +13,8 @@ whoever trains on generated data.
 
 What selecting alone does, before any training on what is kept, is measured of generation 0's pool: which digits are
 kept; how many of each class, with one threshold for all and with one for each (paper: Fig. 13); and whether they lie
-nearer to real digits than random selections of as many do, for several windows of Hal.
+nearer to real digits than random selections of as many do, for several windows of Hal. And how far Hal goes with the
+ink of a digit, which says more of its class than of its quality: their rank correlation, over all and within classes.
 
 The quick tier is a smaller problem: a narrow network, 2,500 digits, two generations; and from the first generation
 on, training goes on from the weights of generation 0 for ``tuning_steps``.
@@ -31,8 +33,10 @@ from torch import Tensor
 
 from intermode import plots
 from intermode.classifier import ClassifierConfig, accuracy, classify, features, fit, load_classifier
+from intermode.correlation import rank_correlation
 from intermode.detect import Detector
 from intermode.detect.hal import HalRenoise
+from intermode.detect.white import white
 from intermode.distances import frechet, neighbourhoods
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, over_seeds, ratio_of, ratio_over_seeds, share
@@ -228,7 +232,9 @@ def jobs(config: Config) -> dict[str, Job]:
     scores = score_job("windows", first, pool, others, config.seed)
     asked = {"judge": judge, "keep": model.size, "seed": config.seed}
     what = {**asked, "window": config.window, "windows": config.windows}
-    return {**found, "windows": scores, "selection": Job("selection", analyse, what, {"pool": pool, "scores": scores})}
+    both = {"pool": pool, "scores": scores}
+    ink = Job("ink", correlate, {"window": config.window, "seed": config.seed}, both)
+    return {**found, "windows": scores, "selection": Job("selection", analyse, what, both), "ink": ink}
 
 
 def usable(pool: Done, scores: Done) -> Samples:
@@ -270,6 +276,14 @@ def analyse(running: Running) -> dict[str, Any]:
     }
 
 
+def correlate(running: Running) -> dict[str, Any]:
+    """How Hal and the ink of generation 0's digits go together: over all of them, and within the classes asked for."""
+    what, pool = running.config, usable(running.inputs["pool"], running.inputs["scores"])
+    pair = pool.scores[named(what["window"])], white(pool.x).numpy()
+    of = {"all": None, "within_class": pool.condition["class_labels"].numpy()}
+    return {name: asdict(rank_correlation(*pair, groups, seed=what["seed"])) for name, groups in of.items()}
+
+
 def mean_of(name: str) -> Callable[[Rows], Estimate]:
     """The estimate itself for one seed, else the mean over seeds."""
 
@@ -295,7 +309,7 @@ QUANTITIES = (
 
 def measure(config: Config, found: Found) -> Measured:
     """Generation by generation, arm by arm."""
-    return compared(config, followed(config, found), QUANTITIES)
+    return compared(config, followed(config, found), QUANTITIES, ("random", "white"))
 
 
 def selecting(config: Config, found: Found) -> Measured:
@@ -320,11 +334,25 @@ def selecting(config: Config, found: Found) -> Measured:
     return Measured(values, {name: facts[name] for name in ("classes_kept", "selection")}, [note])
 
 
+def content(config: Config, found: Found) -> Measured:
+    """Whether Hal counts ink."""
+    over_all, within = (Estimate(**found["ink"].facts[name]) for name in ("all", "within_class"))
+    note = (
+        f"Hal and the ink of generation 0's digits have a rank correlation of {over_all}, within classes of {within}: "
+        "1 if a filter by Hal throws away the digits with the most ink, 0 if ink says nothing of it."
+    )
+    return Measured({"hal_ink_spearman": over_all, "hal_ink_spearman_within_class": within}, {}, [note])
+
+
 def claims(config: Config) -> list[Claim]:
     found, paper = [], "in all generations (Fig. 8c)"
     for arm in SELECTORS:
         does = "Filtering by Hal afterwards beats random selection"
         found += filter_claims(config, QUANTITIES[0], f"fid-{arm}", paper, arm=arm, does=does)
+    does = "Filtering by the bias in the critical windows beats random selection"
+    found += filter_claims(config, QUANTITIES[0], "fid-bias-critical", "–", arm="bias-critical", does=does)
+    does = "Filtering by Hal beats filtering by ink"
+    found += filter_claims(config, QUANTITIES[0], "fid-over-white", "–", over="white", does=does)
     for arm, words in SELECTORS.items():
         statement = (
             f"Before any training: the digits of generation 0 that Hal keeps, with {words}, lie nearer to real ones "
@@ -399,8 +427,8 @@ STUDY = Study(
         "quick": {},
         "long": {
             "model.size": 10_000, "model.train.steps": 8000, "model.train.batch": 64, "tuning_steps": 2000,
-            "drawing.steps": 50, "arms.names": ("random", "hal", "hal-per-class"), "arms.extra": 2000,
-            "arms.generations": 4, "arms.seeds": 2,
+            "drawing.steps": 50, "arms.names": ("random", "hal", "hal-per-class", "bias-critical", "white"),
+            "arms.extra": 2000, "arms.generations": 4, "arms.seeds": 2,
         },
         "paper": {
             "model.size": 60_000, "model.network.patch": 1, "model.network.channels": (256, 512),
@@ -411,7 +439,7 @@ STUDY = Study(
             "arms.unfiltered_generations": 5, "arms.seeds": 3, "reference": 60_000, "classifier_epochs": 10,
         },
     },
-    times={"smoke": "30 s", "quick": "40 min", "long": "~5 h", "paper": "~60 h, GPU"},
-    config=Config, jobs=jobs, measures=(measure, selecting), claims=claims, pictures=pictures,
+    times={"smoke": "30 s", "quick": "40 min", "long": "~36 h on one core", "paper": "~60 h, GPU"},
+    config=Config, jobs=jobs, measures=(measure, selecting, content), claims=claims, pictures=pictures,
 )
 # fmt: on
