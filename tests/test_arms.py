@@ -15,13 +15,26 @@ from intermode.detect.critical import InWindows, windows_of
 from intermode.detect.lid import LID
 from intermode.engines import Here
 from intermode.errors import InputError
+from intermode.evaluation import over_seeds
 from intermode.jobs import Done, Job, Running, Store, run_jobs
 from intermode.progress import Silent
 from intermode.recursion import select
 from intermode.repairs import repair
 from intermode.sampling import Samples, score, scores_of
 from intermode.studies.recursion_mnist import DigitsModel, Source
-from intermode.study.arms import Arms, Recursion, key, recursion_jobs, select_data
+from intermode.study import Found, Missing
+from intermode.study.arms import (
+    Arms,
+    Quantity,
+    Recursion,
+    compared,
+    curves,
+    finished,
+    followed,
+    key,
+    recursion_jobs,
+    select_data,
+)
 from intermode.study.configs import (
     MLP,
     CosineNoise,
@@ -272,6 +285,30 @@ def test_a_critical_arm_looks_at_the_windows_of_each_generations_model(tmp_path:
     assert not np.array_equal(
         score(InWindows(Bias(window="critical"), own.windows, denoiser, others), denoiser, x), apart
     )
+
+
+def test_an_arm_that_cannot_go_on_is_left_out_and_told(tmp_path: Path) -> None:
+    """A network that has hardly been trained decides nothing anywhere."""
+    config = recursion(names=("random", "bias-critical"), generations=1)
+    jobs, store = jobs_of(config), Store(tmp_path / "jobs")
+    failed = run_jobs(list(jobs.values()), store, Here())
+    found = Found(jobs, store, failed)
+    series, notes = finished(config, found)
+    assert list(series) == ["random"]
+    assert [note.partition(":")[0] for note in notes] == ["bias-critical is left out"]
+    mean = Quantity(
+        "mean", "mean", lambda rows: over_seeds([abs(row["mean"]) for row in rows]), lambda a, b: over_seeds([1])
+    )
+    measured = compared(config, series, [mean])
+    assert measured.estimate("random_last_mean") is not None
+    assert measured.values["bias-critical_last_mean"] is None
+    assert measured.values["bias-critical_over_random_mean_1"] is None
+    picture = curves("mean", "mean", mean.mean, "Means.")
+    assert picture.draw(config, found, measured, tmp_path / "mean.png") == "Means."
+    with pytest.raises(Missing, match="bias-critical"):
+        followed(config, found)
+    with pytest.raises(Missing, match=r"random is left out: .*; bias-critical is left out"):
+        finished(config, Found(jobs, Store(tmp_path / "nothing"), {}))
 
 
 def test_critical_arms_share_the_windows_of_generation_0() -> None:

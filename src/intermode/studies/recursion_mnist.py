@@ -53,7 +53,7 @@ from intermode.study.arms import (
     compared,
     curves,
     filter_claims,
-    followed,
+    finished,
     key,
     recursion_jobs,
 )
@@ -309,7 +309,10 @@ QUANTITIES = (
 
 def measure(config: Config, found: Found) -> Measured:
     """Generation by generation, arm by arm."""
-    return compared(config, followed(config, found), QUANTITIES, ("random", "white"))
+    series, notes = finished(config, found)
+    measured = compared(config, series, QUANTITIES, ("random", "white"))
+    measured.notes += notes
+    return measured
 
 
 def selecting(config: Config, found: Found) -> Measured:

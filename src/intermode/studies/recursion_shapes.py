@@ -43,7 +43,7 @@ from intermode.study.arms import (
     compared,
     curves,
     filter_claims,
-    followed,
+    finished,
     growth_claims,
     key,
     recursion_jobs,
@@ -182,11 +182,12 @@ def jobs(config: Config) -> dict[str, Job]:
 
 def measure(config: Config, found: Found) -> Measured:
     """Generation by generation, arm by arm; and what the data holds."""
-    rows, target = followed(config, found), config.model.target.target
-    measured = compared(config, rows, (*SHARES, *APART, SHAPES, COVERAGE), OTHERS)
+    (series, notes), target = finished(config, found), config.model.target.target
+    measured = compared(config, series, (*SHARES, *APART, SHAPES, COVERAGE), OTHERS)
     n = min(config.model.size, config.model.size + config.arms.extra - 1)
     measured.values["data_shapes"] = target.presence * len(KINDS)
     measured.values["data_coverage"] = coverage_of_data(target.presence, n)
+    measured.notes += notes
     measured.notes.append(
         f"An image of the data holds {target.presence * len(KINDS):.3g} shapes in the mean, and {n:,} of them show "
         f"{measured.values['data_coverage']:.1%} of all shapes at all places."

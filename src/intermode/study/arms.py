@@ -32,7 +32,7 @@ from intermode.jobs import Job, Running
 from intermode.models import provenance_of
 from intermode.recursion import CRITICAL, PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
 from intermode.sampling import Samples, scores_of
-from intermode.study import Claim, Found, Measured, Picture, below
+from intermode.study import Claim, Found, Measured, Missing, Picture, below
 from intermode.study.configs import Drawing, Model, check_least
 from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, sampled, score_job, windows_job
 
@@ -45,6 +45,7 @@ __all__ = [
     "compared",
     "curves",
     "filter_claims",
+    "finished",
     "followed",
     "growth_claims",
     "key",
@@ -281,15 +282,37 @@ Rows: TypeAlias = Sequence[Row]
 
 
 def followed(config: Recursion, found: Found) -> dict[str, list[Row]]:
-    """The rows of each arm, seed after seed, generation 0 first."""
-    return {
-        arm: [
-            {"generation": g, "seed": seed, **found[key(seed, arm, g, "row")].facts}
-            for seed in range(config.seed, config.seed + config.arms.seeds)
-            for g in range(config.arms.last(arm) + 1)
-        ]
-        for arm in config.arms.names
-    }
+    """The rows of each arm, seed after seed, generation 0 first.
+
+    Raises:
+        Missing: one of them is not finished.
+    """
+    return {arm: _rows(config, found, arm) for arm in config.arms.names}
+
+
+def finished(config: Recursion, found: Found) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows of the arms that are finished, and a note of each other one: a model may have no critical windows.
+
+    Raises:
+        Missing: none is finished.
+    """
+    series, notes = {}, []
+    for arm in config.arms.names:
+        try:
+            series[arm] = _rows(config, found, arm)
+        except Missing as error:
+            notes.append(f"{arm} is left out: {error}.")
+    if not series:
+        raise Missing("; ".join(notes))
+    return series, notes
+
+
+def _rows(config: Recursion, found: Found, arm: str) -> list[Row]:
+    return [
+        {"generation": g, "seed": seed, **found[key(seed, arm, g, "row")].facts}
+        for seed in range(config.seed, config.seed + config.arms.seeds)
+        for g in range(config.arms.last(arm) + 1)
+    ]
 
 
 def at(rows: Rows, generation: int) -> list[Row]:
@@ -320,20 +343,28 @@ def compared(
     quantities: Sequence[Quantity],
     others: Sequence[str] = ("random",),
 ) -> Measured:
-    """Each quantity of generation 0 and of each arm's last one, its growth, and filters over the ``others``."""
+    """Each quantity of generation 0 and of each arm's last one, its growth, and filters over the ``others``; None of
+    arms that have no rows."""
     arms = config.arms
+
+    def mean(q: Quantity, arm: str, g: int) -> Estimate | None:
+        return q.mean(at(series[arm], g)) if arm in series else None
+
+    def ratio(q: Quantity, arm: str, g: int, other: str, h: int) -> Estimate | None:
+        return q.ratio(at(series[arm], g), at(series[other], h)) if q.ratio and {arm, other} <= series.keys() else None
+
     measured = Measured({f"{arm}_last_generation": arms.last(arm) for arm in arms.names}, {**series})
     for q in quantities:
-        values: dict[str, Any] = {f"generation_0_{q.name}": q.mean(at(series[arms.names[0]], 0))}
+        values = {f"generation_0_{q.name}": mean(q, next(iter(series)), 0)}
         for arm in arms.names:
-            values[f"{arm}_last_{q.name}"] = q.mean(at(series[arm], arms.last(arm)))
+            values[f"{arm}_last_{q.name}"] = mean(q, arm, arms.last(arm))
             if q.ratio is not None and arm == "all":
-                values[f"growth_{q.name}"] = q.ratio(at(series[arm], 0), at(series[arm], arms.last(arm)))
+                values[f"growth_{q.name}"] = ratio(q, arm, 0, arm, arms.last(arm))
             for other in others if arm not in UNSCORED else ():
                 if q.ratio is None or other == arm or other not in arms.names:
                     continue
                 for g in range(1, arms.generations + 1):
-                    values[f"{arm}_over_{other}_{q.name}_{g}"] = q.ratio(at(series[arm], g), at(series[other], g))
+                    values[f"{arm}_over_{other}_{q.name}_{g}"] = ratio(q, arm, g, other, g)
         measured.values |= values
     return measured
 
@@ -369,13 +400,13 @@ def curves(name: str, label: str, mean: Callable[[Rows], Estimate], caption: str
 
     def draw(config: Recursion, found: Found, measured: Measured, path: Path) -> str | None:
         arms = config.arms
-        if set(arms.names) - measured.series.keys():
-            return None
         lines: dict[str, plots.Band] = {}
-        for arm in arms.names:
+        for arm in (arm for arm in arms.names if arm in measured.series):
             means = [mean(at(measured.series[arm], g)) for g in range(arms.last(arm) + 1)]
             lines[arm] = [m.value for m in means], [m.low for m in means], [m.high for m in means]
-        generations = range(max(map(arms.last, arms.names)) + 1)
+        if not lines:
+            return None
+        generations = range(max(map(arms.last, lines)) + 1)
         plots.curves(path, generations, lines, x_label="generation", y_label=label, log_y=log_y)
         return caption
 
