@@ -46,6 +46,7 @@ from intermode.studies.bench_cells import (
 from intermode.study import configured, reproduce
 from intermode.study.configs import Mixture
 from intermode.targets.gaussian import line
+from intermode.targets.shapes import Shapes
 
 WELL = SOURCES["gaussian-1d-well"]
 TARGET = line([1, 2, 3])
@@ -130,6 +131,20 @@ def test_two_labels_of_the_same_samples_choose_their_own_settings(kept, denoiser
     assert both[0][1]["settings"] != both[1][1]["settings"]
 
 
+def kept_by(data, drawn, monkeypatch, folder):
+    """A job that kept some of what was drawn, labelled by the data."""
+    monkeypatch.setattr(bench_cells, "denoiser_of", lambda *_: None)
+    monkeypatch.setattr(bench_cells, "_evaluation_seconds", lambda *_: [1e-6])
+    n = len(drawn)
+    tensors = {"samples": drawn, "diverged": torch.zeros(n, dtype=torch.bool)}
+    save_tensors(folder / "drawn" / "tensors.safetensors", {**tensors, "score.hal-0-9": torch.arange(1.0 * n).double()})
+    inputs = {"drawn": Done(folder / "drawn", {"seconds": 1.0}, {}), "model": None}
+    numbers = {"hallucinated": 6, "in_support": 6, "seed": 0}
+    config = {"labels": ["duplicate"], "target": SimpleNamespace(target=data), **numbers}
+    running = Running(folder / "pool", config, inputs, {}, Silent())
+    return Done(running.folder, keep(running), {})
+
+
 @pytest.fixture
 def pool(tmp_path, monkeypatch):
     """A job that kept ten bad images of sixty, four of them by another label too."""
@@ -144,16 +159,8 @@ def pool(tmp_path, monkeypatch):
         def sample(self, n, seed):
             return torch.zeros(n, *self.shape)
 
-    monkeypatch.setattr(bench_cells, "denoiser_of", lambda *_: None)
-    monkeypatch.setattr(bench_cells, "_evaluation_seconds", lambda *_: [1e-6])
-    drawn = torch.arange(60.0)[:, None, None, None].expand(60, 1, 64, 64)
-    tensors = {"samples": drawn, "diverged": torch.zeros(60, dtype=torch.bool)}
-    save_tensors(tmp_path / "drawn" / "tensors.safetensors", {**tensors, "score.hal-0-9": torch.arange(60.0).double()})
-    inputs = {"drawn": Done(tmp_path / "drawn", {"seconds": 1.0}, {}), "model": None}
-    numbers = {"hallucinated": 6, "in_support": 6, "seed": 0}
-    config = {"labels": ["duplicate"], "target": SimpleNamespace(target=Data()), **numbers}
-    running = Running(tmp_path / "pool", config, inputs, {}, Silent())
-    return Done(running.folder, keep(running), {}), Data()
+    data, drawn = Data(), torch.arange(60.0)[:, None, None, None].expand(60, 1, 64, 64)
+    return kept_by(data, drawn, monkeypatch, tmp_path), data
 
 
 def test_what_another_label_alone_calls_hallucinated_is_not_counted(pool):
@@ -181,8 +188,8 @@ def test_a_cell_holds_the_scores_for_each_label(pool, tmp_path):
     running = Running(tmp_path / "cell", config, {"pool": done, "model": None}, {}, Silent())
     facts = score_cell(running)
     assert [facts[label]["settings"] for label in config["labels"]] == ["t = 0..9"] * 2
-    found = {"cell-shapes-under-hal": Done(running.folder, facts, {})}
-    for source in (SOURCES["shapes-under"], SOURCES["shapes-off-support-under"]):
+    found = {"cell-shapes-local-hal": Done(running.folder, facts, {})}
+    for source in (SOURCES["shapes-local"], SOURCES["shapes-off-support-local"]):
         record, parts = bench.cell_of(found, source, "hal")
         assert record == facts[source.label]
         assert np.array_equal(parts["scores"], kept_of(done, source.label).hal["hal-0-9"])
@@ -242,6 +249,36 @@ def test_a_difference_is_found_where_intervals_do_not_meet(kept):
     removed = of_the_best(WELL, list(rows.values()), {"good": ""})["best_removed_at_99_kept"]
     assert removed.value == rows["good"]["removed_at_99_kept"]
     assert of_the_best(WELL, [], {}) == {}
+
+
+def test_images_are_judged_among_those_that_hold_as_much_too(kept):
+    rng = np.random.default_rng(5)
+    content = 1 + kept.bad + rng.integers(0, 2, 240)  # 1..2 or 2..3: the bad ones hold more
+    images = replace(kept, content=content)
+    row = row_of(images, WELL, 0, "white", "", COST, content + 0.0)
+    assert row["auroc"] > 0.7
+    assert row["matched_auroc"] == 0.5
+    seeing = row_of(images, WELL, 0, "good", "", COST, images.bad + 0.0)
+    assert (seeing["matched_auroc"], seeing["matched_auroc_high"]) == (1, 1)
+    few = replace(images, test=images.test & (~images.bad | (np.cumsum(images.bad & images.test) < 8)))
+    assert row_of(few, WELL, 0, "good", "", COST, few.bad + 0.0)["matched_auroc"] is None
+    assert "matched_auroc" not in row_of(kept, WELL, 0, "good", "", COST, kept.bad + 0.0)
+    best = of_the_best(
+        SOURCES["shapes-local"],
+        [{**r, "target": "shapes", "model": "local"} for r in (row, seeing)],
+        {"good": "", "white": ""},
+    )
+    assert best["best_matched_auroc"].value == 1
+
+
+def test_a_pool_of_images_knows_how_much_each_holds(tmp_path, monkeypatch):
+    target = Shapes()
+    x = target.sample(30, 0)
+    x[:2] = torch.maximum(x[2:4], x[4:6])  # two images in one
+    done = kept_by(target, x, monkeypatch, tmp_path)
+    found = kept_of(done, "hallucinated")
+    assert np.array_equal(found.content, target.label(found.x).counts_by_kind.sum(1))
+    assert found.content.min() >= 1
 
 
 def test_relative_times_are_those_of_whole_chains():
@@ -452,11 +489,11 @@ def test_a_detector_without_a_cost_is_refused(own, tmp_path):
 
 def test_a_model_of_too_few_hallucinations_has_no_rows(pool):
     done, _ = pool
-    found = {"pool-shapes-under": done}
-    config = Config(targets=("shapes-under",), detectors=("hal", "lid"))
+    found = {"pool-shapes-local": done}
+    config = Config(targets=("shapes-local",), detectors=("hal", "lid"))
     measured = bench.leaderboard(config, found)
-    assert measured.notes == ["shapes-under: 4 of 60 samples are hallucinated: too few to judge."]
-    assert measured.values["shapes-under_rate"].value == 4 / 60
+    assert measured.notes == ["shapes-local: 4 of 60 samples are hallucinated: too few to judge."]
+    assert measured.values["shapes-local_rate"].value == 4 / 60
     assert not measured.rows
     assert all(measured.values[claim.measure] is None for claim in claims(config))
 

@@ -24,14 +24,15 @@ from intermode.thresholds import Threshold
 
 def brute_force(scores, bad):
     """Tries every threshold: keep what is at most tau."""
-    best = {"kept_at_95_removed": 0.0, "removed_at_95_kept": 0.0, "removed_at_98_kept": 0.0, "removed_at_99_kept": 0.0}
+    shares = {"95": 0.95, "98": 0.98, "99": 0.99, "99_9": 0.999}
+    best = {"kept_at_95_removed": 0.0, **{f"removed_at_{words}_kept": 0.0 for words in shares}}
     for tau in [-np.inf, *np.unique(scores)]:
         kept, removed = np.mean(scores[~bad] <= tau), np.mean(scores[bad] > tau)
         if removed >= 0.95 - 1e-12:
             best["kept_at_95_removed"] = max(best["kept_at_95_removed"], kept)
-        for target in (95, 98, 99):
-            if kept >= target / 100 - 1e-12:
-                name = f"removed_at_{target}_kept"
+        for words, target in shares.items():
+            if kept >= target - 1e-12:
+                name = f"removed_at_{words}_kept"
                 best[name] = max(best[name], removed)
     return best
 
@@ -281,7 +282,7 @@ def test_estimates_say_what_they_were_measured_on_and_how():
     assert told == {
         "auroc": (750, "bootstrap"),
         "kept_at_95_removed": (600, "bootstrap"),
-        **{f"removed_at_{k}_kept": (150, "bootstrap") for k in (95, 98, 99)},
+        **{f"removed_at_{k}_kept": (150, "bootstrap") for k in ("95", "98", "99", "99_9")},
     }
     assert (share(3, 20).n, share(3, 20).method) == (20, "Wilson")
     assert over_seeds([0.1, 0.2]).n == 2
@@ -304,6 +305,7 @@ def test_a_detection_reads_as_a_table():
         "removed at 95 % kept",
         "removed at 98 % kept",
         "removed at 99 % kept",
+        "removed at 99.9 % kept",
     ]
     for row, estimate in zip(rows, vars(found).values(), strict=True):
         assert row.endswith(f" {estimate}")

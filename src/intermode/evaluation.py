@@ -198,8 +198,8 @@ class Detection:
     Attributes:
         auroc: 0.5 is chance, 1 perfect.
         kept_at_95_removed: in-support share kept when 95 % of the hallucinations are removed.
-        removed_at_95_kept, removed_at_98_kept, removed_at_99_kept: share of hallucinations removed when 95 % (98 %,
-            99 %) are kept.
+        removed_at_95_kept, removed_at_98_kept, removed_at_99_kept, removed_at_99_9_kept: share of hallucinations
+            removed when 95 % (98 %, 99 %, 99.9 %) are kept.
     """
 
     auroc: Estimate
@@ -207,6 +207,7 @@ class Detection:
     removed_at_95_kept: Estimate
     removed_at_98_kept: Estimate
     removed_at_99_kept: Estimate
+    removed_at_99_9_kept: Estimate
 
     def __str__(self) -> str:
         rows = {
@@ -215,8 +216,9 @@ class Detection:
             "removed at 95 % kept": self.removed_at_95_kept,
             "removed at 98 % kept": self.removed_at_98_kept,
             "removed at 99 % kept": self.removed_at_99_kept,
+            "removed at 99.9 % kept": self.removed_at_99_9_kept,
         }
-        return "\n".join(f"{name:<22}{estimate}" for name, estimate in rows.items())
+        return "\n".join(f"{name:<24}{estimate}" for name, estimate in rows.items())
 
 
 def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndarray:
@@ -229,7 +231,7 @@ def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndar
         tied: (R, P) how many in-support scores equal hallucinated score p.
 
     Returns:
-        (R, 5): auroc, kept at 95 % removed, removed at 95 %, 98 % and 99 % kept.
+        (R, 6): auroc, kept at 95 % removed, removed at 95 %, 98 %, 99 % and 99.9 % kept.
     """
     bads = bad.sum(1)
     goods = below.sum(1) + tied.sum(1)
@@ -240,7 +242,7 @@ def _statistics(bad: np.ndarray, below: np.ndarray, tied: np.ndarray) -> np.ndar
     p = (from_here >= np.ceil(0.95 * bads - 1e-9)[:, None]).sum(1) - 1
     kept = under[np.arange(len(p)), p] / goods
     columns = [auroc, kept]
-    for kept_share in (0.95, 0.98, 0.99):
+    for kept_share in (0.95, 0.98, 0.99, 0.999):
         # the threshold is the smallest score that keeps enough; a hallucination goes if strictly over it
         need = np.ceil(kept_share * goods - 1e-9)[:, None]
         removed = (bad * (under >= need)).sum(1)
@@ -285,7 +287,7 @@ def detection(scores: Any, hallucinated: Any, *, seed: int = 0, resamples: int =
         goods = rng.multinomial(len(good), bins / bins.sum(), size=count)
         drawn.append(_statistics(bads, goods[:, : len(below)], goods[:, len(below) :]))
     lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    totals = [len(scores), len(good), *[int(bad.sum())] * 3]
+    totals = [len(scores), len(good), *[int(bad.sum())] * 4]
     estimates = [
         Estimate(float(v), float(low), float(high), n=total, method="bootstrap")
         for v, low, high, total in zip(point, lows, highs, totals, strict=True)

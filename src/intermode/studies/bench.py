@@ -27,7 +27,7 @@ from intermode.detect.hal import Hal
 from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, make, resolve
 from intermode.detect.window import Critical
 from intermode.errors import InputError
-from intermode.evaluation import Estimate, detection, ratio_over_seeds, share
+from intermode.evaluation import Estimate, detection, matched, ratio_over_seeds, share
 from intermode.jobs import Job
 from intermode.leaderboard import rank
 from intermode.studies.bench_cells import (
@@ -47,6 +47,7 @@ from intermode.studies.bench_cells import (
     ranks_within,
     score_cell,
 )
+from intermode.studies.image_scores import FEWEST
 from intermode.studies.shapes import made_of
 from intermode.study import Bound, Claim, Found, Measured, Missing, Picture, Study, at_least, below
 from intermode.study.configs import Pool, check_least
@@ -63,7 +64,7 @@ ALPHAS = (0.01, 0.02, 0.05)
 MARGIN = 2
 """It is claimed to lose at most so many times what it may: that it loses no more at all, no number of samples shows."""
 PARTS = {"real_kept": "unseen real data", "in_support_kept": "in-support samples of the model"}
-STATISTICS = ("auroc", "kept_at_95_removed", "removed_at_95_kept", "removed_at_98_kept", "removed_at_99_kept")
+STATISTICS = ("auroc", "kept_at_95_removed", *(f"removed_at_{share}_kept" for share in ("95", "98", "99", "99_9")))
 Row: TypeAlias = dict[str, Any]
 
 
@@ -258,6 +259,10 @@ def row_of(kept: Kept, source: Source, seed: int, name: str, settings: str, cost
         row.update(zip((key, f"{key}_low", f"{key}_high"), getattr(found, key).triple, strict=True))
         if key == "auroc":
             row["average_precision"] = float(average_precision_score(bad, finite(scores)))
+    if kept.content is not None:
+        equal = matched(scores, bad, kept.content[kept.test], seed=seed)
+        ends = equal.triple if equal and (equal.n or 0) >= FEWEST else (None,) * 3
+        row.update(zip(("matched_auroc", "matched_auroc_low", "matched_auroc_high"), ends, strict=True))
     return {**row, **cost, "hallucinated": int(bad.sum()), "in_support": int((~bad).sum())}
 
 
@@ -295,13 +300,23 @@ def of_the_best(source: Source, rows: Sequence[Row], times: dict[str, Estimate])
     found, best = {}, single[0]
     if not source.image:
         best = max(single, key=lambda r: (r["removed_at_99_kept"], r["auroc"]))
-        ends = (best[f"removed_at_99_kept{end}"] for end in ("", "_low", "_high"))
-        found["best_removed_at_99_kept"] = Estimate(*ends, n=best["hallucinated"], method="bootstrap")
-    elif "hal" in of:
-        found["auroc_over_hal"] = difference(best, of["hal"])
+        found["best_removed_at_99_kept"] = statistic(best, "removed_at_99_kept")
+        found["best_removed_at_99_9_kept"] = statistic(
+            max(single, key=lambda r: (r["removed_at_99_9_kept"], r["auroc"])), "removed_at_99_9_kept"
+        )
+    else:
+        if "hal" in of:
+            found["auroc_over_hal"] = difference(best, of["hal"])
+        if equal := [r for r in single if r.get("matched_auroc") is not None]:
+            found["best_matched_auroc"] = statistic(max(equal, key=lambda r: r["matched_auroc"]), "matched_auroc")
     if COMBINED in of:
         found["auroc_of_two_over_one"] = difference(of[COMBINED], single[0])
     return {**found, "best_relative_time": times[best["detector"]]}
+
+
+def statistic(row: Row, name: str) -> Estimate:
+    """Of a row, with its interval."""
+    return Estimate(*(row[f"{name}{end}"] for end in ("", "_low", "_high")), n=row["hallucinated"], method="bootstrap")
 
 
 def difference(a: Row, b: Row) -> Estimate:
@@ -377,14 +392,15 @@ def judged(config: Config, measured: Measured) -> dict[str, list[Row]]:
 
 def claims(config: Config) -> list[Claim]:
     two = "two cheap scores together beat the best single one (AUROC less its, from the ends of both, at least 0)"
-    most = "the best detector removes 99.9 % of the hallucinations and keeps 99 % of the others"
+    most = "the best detector removes 99.9 % of the hallucinations and keeps {} % of the others"
     more = "the best detector beats Hal (its AUROC less Hal's, from the ends of both intervals, at least 0)"
     costs = f"the best detector costs under 5 % of generating the sample in {CHAIN} steps (measured time)"
     chosen = DEFAULTS["finished"] if DEFAULTS["finished"] in config.names else "the best detector"
     said: list[tuple[str, str, str, Bound, str]] = []
     for name in config.targets:
         if not SOURCES[name].image:
-            said.append((name, "best", "best_removed_at_99_kept", at_least(0.999), most))
+            said.append((name, "best", "best_removed_at_99_kept", at_least(0.999), most.format(99)))
+            said.append((name, "best-999", "best_removed_at_99_9_kept", at_least(0.999), most.format(99.9)))
         elif "hal" in config.names:
             said.append((name, "better-than-hal", "auroc_over_hal", at_least(0), more))
         said.append((name, "cost", "best_relative_time", below(CHEAP), costs))
@@ -460,7 +476,8 @@ STUDY = Study(
             "undertraining": 0.5,
         },
         "quick": {},
-        "long": {"draw": 10_000_000, "hallucinated": 6000, "in_support": 20_000, "images": 4096, "images_kept": 500},
+        # so many that 99.9 % of half of the hallucinations can be told from all of them
+        "long": {"draw": 20_000_000, "hallucinated": 10_000, "in_support": 20_000, "images": 4096, "images_kept": 500},
         "paper": {
             "draw": 20_000_000, "images": 7500, "image_steps": 250, "hallucinated": 5000, "in_support": 20_000,
             "images_kept": 5000,

@@ -34,7 +34,7 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, matched, share
 from intermode.jobs import Job, Running
 from intermode.sampling import predictions
-from intermode.studies.image_scores import PARTS, Judgement, Truth, families, judge, look_job, trivial
+from intermode.studies.image_scores import FEWEST, PARTS, Judgement, Truth, families, judge, look_job, trivial
 from intermode.study import Claim, Found, Measured, Picture, Study, at_least, below
 from intermode.study.configs import LocalShapesModel, Pool, ShapesModel, check_least
 from intermode.study.hal import Judged, compare, detection_values, draw_hal, first, loss_picture, windows_picture
@@ -55,8 +55,6 @@ FRAMES = 12
 """Images of a film strip."""
 SHOWN, LARGE = 24, 12
 """Images of a panel, and of one of large images."""
-FEWEST = 10
-"""Samples of each class that a detector is judged on, at least."""
 WORDS = {
     "duplicate": "with two of a kind",
     "deformed": "deformed",
