@@ -197,3 +197,17 @@ def test_bad_settings_are_one_line_and_write_nothing(settings: dict[str, Any], f
     assert str(error.value).startswith(field)
     assert "\n" not in str(error.value)
     assert not out.exists()
+
+
+def test_chains_take_a_table_where_noise_exceeds_the_signal():
+    plain, tabled = (configured(STUDY, "long", {"table": n}) for n in (0, 64))
+    assert plain.view is None
+    view, schedule = tabled.view, tabled.model.noise.schedule
+    assert schedule.noise[view.begin] >= schedule.signal[view.begin]
+    assert schedule.noise[view.begin - 1] < schedule.signal[view.begin - 1]
+    assert tabled.window[1] < view.begin  # what Hal looks at is the network's
+    pools = [job for name, job in STUDY.jobs(tabled).items() if name.endswith("-pool")]
+    assert pools
+    assert all(job.config["view"] == view for job in pools)
+    with pytest.raises(InputError, match="table: 1 points"):
+        configured(STUDY, "long", {"table": 1})
