@@ -285,7 +285,7 @@ def test_claims_name_what_is_measured_and_the_figure_is_drawn(run):
         )
     ]
     assert metrics["values"]["repair_1d_ratio"] == pytest.approx(ratio_of_shares(*counts).value)
-    assert set(metrics["figures"]) == {"pareto"}
+    assert set(metrics["figures"]) == {"pareto", "pareto-others"}
     assert matplotlib.image.imread(out / "figures" / "pareto.png").std() > 0.02
     report = (out / "report.html").read_text(encoding="utf-8")
     for row in metrics["rows"]:

@@ -531,9 +531,9 @@ def pareto(path: Path, panels: Mapping[str, Sequence[Mapping[str, Any]]], plain:
         plain: method whose mass is a line.
         resampling: beginning of the names of methods through whose points lines are drawn.
     """
-    columns = min(len(panels), 2)
+    columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    figure, all_axes = style.figure(4.2 * columns, 3.0 * rows + 0.9, columns, rows)
+    figure, all_axes = style.figure(max(3.4 * columns, 6.8), 2.9 * rows + 1.1, columns, rows)
     methods = [m for m in dict.fromkeys(p["method"] for points in panels.values() for p in points) if m != plain]
     colours = {m: look["color"] for m, look in colours_of(methods).items()}
     marks: dict[str, Any] = {m: {"color": colours[m], "marker": "osD^vP"[k % 6]} for k, m in enumerate(methods)}
@@ -556,10 +556,10 @@ def pareto(path: Path, panels: Mapping[str, Sequence[Mapping[str, Any]]], plain:
                 colour = colours[name]
                 axes.plot([x, x], [max(low, y / 30), high], color=colour, lw=0.6)
                 axes.plot(x, y, ls="", ms=4.5, mfc=colour if point["keeps"] else "white", **marks[name])
-        axes.set(xscale="log", yscale="log", xlabel="more network evaluations, % (none, or fewer, at 0.01)")
+        axes.set(xscale="log", yscale="log", xlabel="more evaluations, % (none: 0.01)")
         axes.set_title(title, fontsize=8)
     for axes in all_axes[::columns]:
-        axes.set_ylabel("off-support mass")
+        axes.set_ylabel("share off the support")
     handles = [Line2D([], [], ls="", ms=4.5, label=m, **marks[m]) for m in methods]
     handles.append(Line2D([], [], color=CUT, ls="--", lw=0.8, label=plain))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6.5)

@@ -582,23 +582,31 @@ def claims(config: Config) -> list[Claim]:
     return found + mitigation_images.claims(config.images)
 
 
-def pareto(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    panels = {}
-    for subject in subjects(config):
-        if measured.series.get(subject.key):
-            title = f"{subject.model.target.words.split(' of ')[0]}, {subject.trained} trained"
-            panels[title] = measured.series[subject.key]
-    for how in config.images.models:
-        if points := measured.series.get(f"shapes-{how}"):
-            panels[f"images of shapes, {how} trained"] = points
-    if not panels:
-        return None
-    plots.pareto(path, panels, PLAIN, "resample")
-    return (
-        "Mass off the support against what it costs in network evaluations, for every setting: the lower left is best. "
-        "Dashed: the undisturbed chain and, through its points, drawing again what a detector flags. Hollow: the "
-        "weights or the widths of the modes change too much; of images, the number of shapes."
-    )
+def pareto(others: bool) -> Picture:
+    """The front of the models on which settings are chosen, or of all others."""
+
+    def draw(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
+        models = [
+            (subject.key, f"{subject.model.target.words.split(' of ')[0]}, {subject.trained} trained", subject.chooses)
+            for subject in subjects(config)
+        ]
+        models += [(f"shapes-{how}", f"images of shapes, {how} trained", how == "well") for how in config.images.models]
+        panels = {
+            title: measured.series[key]
+            for key, title, chooses in models
+            if chooses != others and measured.series.get(key)
+        }
+        if not panels:
+            return None
+        plots.pareto(path, panels, PLAIN, "resample")
+        which = "models on which nothing is chosen" if others else "models on which settings are chosen"
+        return (
+            f"What is off the support against what it costs in network evaluations, for every setting, on {which}: the "
+            "lower left is best. Dashed: the undisturbed chain and, through its points, drawing again what a detector "
+            "flags. Hollow: the weights or the widths of the modes change too much; of images, the number of shapes."
+        )
+
+    return Picture("pareto-others" if others else "pareto", draw)
 
 
 def repaired(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
@@ -646,5 +654,5 @@ STUDY = Study(
     jobs=jobs,
     measures=(leaderboard,),
     claims=claims,
-    pictures=lambda config: [Picture("pareto", pareto), Picture("shapes-repaired", repaired)],
+    pictures=lambda config: [pareto(others=False), pareto(others=True), Picture("shapes-repaired", repaired)],
 )
