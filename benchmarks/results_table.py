@@ -219,6 +219,8 @@ def mended(metrics: dict[str, Any]) -> str:
     ]
     for method in MENDED:
         rows = [next((row for row in rows if row["method"] == method), None) for rows in found.values()]
+        if not any(rows):
+            continue
         more = [100 * row["more_evaluations"] for row in rows if row]
         cost = f"{min(more):.2g} % to {max(more):.2g} %" if max(more) - min(more) > 0.1 else f"{max(more):.2g} %"
         left = [

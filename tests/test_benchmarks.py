@@ -115,6 +115,10 @@ def test_tables_hold_the_claims_of_all_kept_runs():
         "| late restart | low | 30 % | 32 % | 8.0 [7.0, 9.0] | 1.0 | 3.0 | 0.5 | 3.5 | 2.0e-03 | -2.1 % | 10 % |"
         in table
     )
+    plain = {**image, "target": "Gaussians at 1, 2, 3 of standard deviation 0.05", "more_evaluations": 0.02}
+    short = results.mended({"tier": "quick", "rows": [plain, {**plain, "model": "under", "after": 1.0}, image]})
+    assert "| late restart | 2 % to 30 % | 80 [70, 90] | – | 80 [70, 90] |" in short
+    assert "ancestral" not in short  # what was not run has no row
 
 
 def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeypatch):
