@@ -107,7 +107,7 @@ def test_every_detector_of_the_registry_has_candidates():
 
 def test_detectors_of_images_alone_have_cells_of_images():
     cells = {name for name in jobs(configured(STUDY, "quick")) if name.endswith("-white")}
-    assert cells == {"cell-shapes-under-white", "cell-shapes-well-white"}
+    assert cells == {"cell-shapes-local-white", "cell-shapes-well-white"}
 
 
 def test_settings_are_chosen_on_one_half_and_judged_on_the_other(kept):

@@ -34,14 +34,12 @@ from intermode.repairs import Repair, Repaired, repair_all
 from intermode.samplers import Sampler
 from intermode.sampling import Samples
 
-__all__ = ["CRITICAL", "PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
+__all__ = ["PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
 
 UNSCORED = ("all", "random")
 """Selectors that look at no score."""
 REPAIR = "repair"
 """The selector that throws nothing away: its pools are repaired."""
-CRITICAL = "-critical"
-"""Behind the name of a detector: in the critical windows of the model that drew the pool."""
 PER_CLASS = "-per-class"
 """Behind the name of a score: as many of each class, not the lowest of all."""
 

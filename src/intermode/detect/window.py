@@ -27,6 +27,7 @@ import torch
 from intermode.errors import InputError
 
 __all__ = [
+    "CRITICAL",
     "IMAGE_WINDOW",
     "SNR",
     "Critical",
@@ -201,6 +202,10 @@ class SNR:
     def check(self, schedule: Levels, timesteps: Sequence[int]) -> None:
         """Raise unless at least two of the visited timesteps fall in the window."""
         _need_two(self, sum(map(self.holds, places(schedule, timesteps))), timesteps)
+
+
+CRITICAL = "-critical"
+"""Behind a detector's name, where names must differ: it looks at the model's critical windows, found without labels."""
 
 
 @dataclass(frozen=True)

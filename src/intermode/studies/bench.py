@@ -25,14 +25,13 @@ from intermode import plots
 from intermode.detect import watches
 from intermode.detect.hal import Hal
 from intermode.detect.registry import DEFAULTS, DETECTORS, Setting, make, resolve
-from intermode.detect.window import Critical
+from intermode.detect.window import CRITICAL, Critical
 from intermode.errors import InputError
 from intermode.evaluation import Estimate, detection, matched, ratio_over_seeds, share
 from intermode.jobs import Job
 from intermode.leaderboard import rank
 from intermode.studies.bench_cells import (
     CHAIN,
-    CRITICAL,
     ENDS,
     OFF_SUPPORT,
     SOURCES,

@@ -40,6 +40,7 @@ from intermode.detect.lmi import LMI
 from intermode.detect.posterior_variance import PosteriorVariance
 from intermode.detect.registry import IMAGES_ALONE, Setting, make
 from intermode.detect.residual import Residual
+from intermode.detect.window import CRITICAL
 from intermode.jobs import Done, Running
 from intermode.noise import draws
 from intermode.sampling import score
@@ -49,7 +50,6 @@ from intermode.targets.shape_oracle import ShapeLabels
 
 __all__ = [
     "CHAIN",
-    "CRITICAL",
     "ENDS",
     "SOURCES",
     "Kept",
@@ -69,8 +69,6 @@ CONFORMAL_IMAGES = 120
 """Images of the data that are scored for conformal thresholds, and as many to check them."""
 FITTING_IMAGES = 500
 """Images that detectors are fitted on."""
-CRITICAL = "-critical"
-"""Ends the name of a detector that looks at the model's critical windows, found without labels."""
 ENDS = ("random", "white", "oracle")
 """Not detectors, but the ends of the scale, and of images what content alone tells."""
 OFF_SUPPORT = "hallucinated"

@@ -25,12 +25,12 @@ from intermode import plots
 from intermode.detect import Detector, watches
 from intermode.detect.hal import Hal
 from intermode.detect.registry import DETECTORS, Setting, make
-from intermode.detect.window import asks_critical
+from intermode.detect.window import CRITICAL, asks_critical
 from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Job, Running
 from intermode.models import provenance_of
-from intermode.recursion import CRITICAL, PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
+from intermode.recursion import PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
 from intermode.sampling import Samples, scores_of
 from intermode.study import Claim, Found, Measured, Missing, Picture, below
 from intermode.study.configs import Drawing, Model, check_least

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from intermode.targets.gaussian import line
@@ -13,7 +14,12 @@ from intermode.verbs import unknown
 __all__ = ["NAMES", "SHIPPED", "named", "of_model"]
 
 NAMES: Mapping[str, Callable[[], Any]] = {"line": line, **LATTICES, "shapes": Shapes}
-SHIPPED = {"gaussian-1d": "line", "grid": "grid", "diamond": "diamond", "shapes": "shapes", "shapes-under": "shapes"}
+SHIPPED: Mapping[str, Callable[[], Any]] = {
+    "gaussian-1d": line,
+    **LATTICES,
+    **dict.fromkeys(("shapes", "shapes-under"), Shapes),
+    "shapes-local": partial(Shapes, keep_blank=True),
+}
 """What the shipped models were trained on."""
 
 
@@ -30,4 +36,4 @@ def named(name: str) -> Any:
 
 def of_model(model: object) -> Any:
     """The target of a shipped model, by the model's name; None for others."""
-    return named(SHIPPED[model]) if isinstance(model, str) and model in SHIPPED else None
+    return SHIPPED[model]() if isinstance(model, str) and model in SHIPPED else None
