@@ -24,6 +24,8 @@ from intermode.sampling import Samples, score, scores_of
 from intermode.studies.recursion_mnist import DigitsModel, Source
 from intermode.study import Found, Missing
 from intermode.study.arms import (
+    ALPHA,
+    UNSEEN,
     Arms,
     Quantity,
     Recursion,
@@ -49,6 +51,7 @@ from intermode.study.configs import (
     UNet,
 )
 from intermode.study.steps import Guided, class_labels, denoiser_of, model_job, pool_job, pool_of, score_job
+from intermode.thresholds import Threshold
 
 MODEL = LatticeModel(
     size=60,
@@ -215,6 +218,8 @@ def test_a_shipped_model_is_where_every_training_begins() -> None:
         ),
         ({"names": ("bias-critical-per-class",)}, "needs a model that is told classes; choose bias-critical"),
         ({"names": ("white",)}, "white scores images alone, not samples of shape (2,)"),
+        ({"names": ("hal-conformal",)}, "arms: hal-conformal: real data is scored by a detector of finished samples"),
+        ({"names": ("lid-critical-conformal",)}, "outside the critical windows, of a model without classes alone"),
         ({"names": ("hal-per-class",)}, "arms: hal-per-class needs a model that is told classes; choose hal"),
         ({"window": (5, 90)}, "window"),
         ({"window": (3, 3)}, "window"),
@@ -332,6 +337,27 @@ def test_a_bright_arm_trains_on_the_darkest_images(tmp_path: Path) -> None:
 
 
 # an arm that repairs
+
+
+def test_a_conformal_arm_takes_what_passes_a_threshold_of_unseen_real_data(tmp_path: Path) -> None:
+    config = recursion(names=("lid-conformal", "lid"), fresh=0.1)
+    jobs = jobs_of(config)
+    store = finish(jobs, tmp_path / "jobs")
+    for g in (0, 1):
+        data = jobs[key(0, "lid-conformal", g + 1, "model")].inputs["data"]
+        judge, model = data.inputs[f"threshold-{g:02d}"], jobs[key(0, "lid-conformal" if g else "", g, "model")]
+        assert judge.inputs == {"model": model}
+        cut = Threshold(**done_of(store, judge).facts)
+        trained = 60 + 2 * 6  # on these, and on 6 fresh ones in each generation
+        unseen = replace(MODEL, size=trained + UNSEEN).data()[0][trained:]
+        own = config.detectors["lid"]
+        scores = score(own, denoiser_of(done_of(store, model)), unseen, seed=1000 * g)
+        assert cut.value == Threshold.conformal(scores, ALPHA).value
+        pool = pool_of(done_of(store, data.inputs[f"pool-{g:02d}"]))
+        pool = replace(pool, scores=scores_of(done_of(store, data.inputs[f"scores-{g:02d}"]).tensors()))
+        rows = select("lid-conformal", pool, 60, 0, g + 1, cut)
+        found = trained_on(store, jobs[key(0, "lid-conformal", g + 1, "model")], tmp_path / f"data-{g}")["x"]
+        assert torch.equal(found[:54], pool.x[torch.from_numpy(rows)][:54])
 
 
 def test_the_repair_arm_trains_on_its_pools_repaired(tmp_path):

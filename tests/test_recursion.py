@@ -12,6 +12,7 @@ from intermode.sampling import Samples
 from intermode.studies.recursion_2d import Occupancy
 from intermode.study.configs import Lattice
 from intermode.targets.lattice import grid
+from intermode.thresholds import Threshold
 
 KEEP = 40
 
@@ -55,6 +56,15 @@ def test_random_belongs_to_seed_and_generation_and_is_no_prefix():
 def test_hal_takes_the_lowest_scores_and_never_one_that_is_not_finite():
     pool = pool_of(range(6), scores=[5.0, math.inf, 1.0, 3.0, 2.0, 4.0])
     np.testing.assert_array_equal(select("hal", pool, 3, 0, 1), [2, 3, 4])
+
+
+def test_conformal_takes_the_first_that_pass_and_then_those_just_above():
+    pool = pool_of(range(6), [5, 1, 9, 2, 7, 3], np.arange(6) == 3)
+    cut = Threshold(5.0, "conformal: alpha 0.02", None)
+    np.testing.assert_array_equal(select("hal-conformal", pool, 2, 0, 1, cut), [0, 1])
+    np.testing.assert_array_equal(select("hal-conformal", pool, 4, 0, 1, cut), [0, 1, 4, 5])
+    with pytest.raises(InputError, match="hal-conformal needs a threshold"):
+        select("hal-conformal", pool, 2, 0, 1)
 
 
 def test_per_class_takes_as_many_of_each_class():

@@ -7,11 +7,11 @@ that train generation g + 1, and so on:
 
 An *arm* is a selector followed through all generations: ``all`` (the first samples as they come), ``random`` (as
 many, from a larger pool), the name of a detector's score (those with the lowest scores of the same pool; the paper's is
-``hal``, ``white`` looks at content alone, and ``oracle`` is the best there is), or ``repair`` (the first ones, after
-those with the highest scores were restarted until they passed; :mod:`intermode.repairs`). All arms of a seed share
-generation 0. The synthetic-only loop of the paper is the default;
-``fresh`` mixes in new real data (Bertrand et al. 2023) and ``accumulate`` keeps the data of all earlier generations
-(Gerstgrasser et al. 2024).
+``hal``, ``white`` looks at content alone, and ``oracle`` is the best there is; with ``-conformal`` behind it, those
+that pass a threshold which loses a given share of real data), or ``repair`` (the first ones, after those with the
+highest scores were restarted until they passed; :mod:`intermode.repairs`). All arms of a seed share generation 0. The
+synthetic-only loop of the paper is the default; ``fresh`` mixes in new real data (Bertrand et al. 2023) and
+``accumulate`` keeps the data of all earlier generations (Gerstgrasser et al. 2024).
 
 Diverged samples cannot be trained on: no selector chooses them, and every generation counts them. Here is what trains
 a generation; :mod:`intermode.study.arms` makes jobs of it.
@@ -33,8 +33,9 @@ from intermode.progress import Progress
 from intermode.repairs import Repair, Repaired, repair_all
 from intermode.samplers import Sampler
 from intermode.sampling import Samples
+from intermode.thresholds import Threshold
 
-__all__ = ["PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
+__all__ = ["CONFORMAL", "PER_CLASS", "REPAIR", "UNSCORED", "Data", "repaired_pool", "select", "training_data"]
 
 UNSCORED = ("all", "random")
 """Selectors that look at no score."""
@@ -42,6 +43,8 @@ REPAIR = "repair"
 """The selector that throws nothing away: its pools are repaired."""
 PER_CLASS = "-per-class"
 """Behind the name of a score: as many of each class, not the lowest of all."""
+CONFORMAL = "-conformal"
+"""Behind the name of a score: the first ones that pass a threshold, not the lowest of all."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,17 @@ class Data:
         return Data(torch.cat([part.x for part in parts]), torch.cat(labels) if labels else None)
 
 
-def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) -> np.ndarray:
+def select(
+    selector: str, pool: Samples, keep: int, seed: int, generation: int, threshold: Threshold | None = None
+) -> np.ndarray:
     """(keep,) rows of the pool that train the next generation, in rising order; fewer if too many diverged.
 
     With ``-per-class``, each class of the pool gets an equal share, the first ones one more where that does not divide.
+    With ``-conformal``, the first samples that pass the threshold; if they are too few, then those just above it.
 
     Raises:
-        InputError: a selector that is neither ``all``, ``random`` nor a score of the pool, or classes that are not
-            known.
+        InputError: a selector that is neither ``all``, ``random`` nor a score of the pool, classes that are not known,
+            or no threshold for a selector that needs one.
     """
     usable = np.flatnonzero(~pool.diverged)
     if selector in ("all", REPAIR):
@@ -85,11 +91,17 @@ def select(selector: str, pool: Samples, keep: int, seed: int, generation: int) 
     if selector == "random":
         order = draws(seed, "select", generation).permutation(len(usable))
         return np.sort(usable[order[:keep]])
-    name = selector.removesuffix(PER_CLASS)
+    conformal = selector.endswith(CONFORMAL)
+    name = selector.removesuffix(CONFORMAL if conformal else PER_CLASS)
     if name not in pool.scores:
         raise InputError(f"selector: unknown {selector!r}; choose all, random or {', '.join(pool.scores)}")
-    ordered = usable[np.argsort(pool.scores[name][usable], kind="stable")]
-    if name == selector:
+    scores = pool.scores[name][usable]
+    if conformal:
+        if threshold is None:
+            raise InputError(f"selector: {selector} needs a threshold")
+        scores = np.maximum(scores, threshold.value)  # all that pass are as good, and come in their order
+    ordered = usable[np.argsort(scores, kind="stable")]
+    if name == selector or conformal:
         return np.sort(ordered[:keep])
     if "class_labels" not in pool.condition:
         raise InputError(f"selector: {selector} needs the classes of the pool")

@@ -238,6 +238,7 @@ TIERS: dict[str, dict[str, Any]] = {
     "long": {
         **PAPER, "model.train.steps": 4000, "model.train.batch": 4000, "arms.generations": 10,
         "arms.unfiltered_generations": 10, "arms.seeds": 2, "exact": True, "table": 128,
+        "arms.names": ("all", "random", "hal", "lid", "lid-conformal"),
     },
     "paper": {
         **PAPER, "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from intermode import plots
-from intermode.detect import Detector, watches
+from intermode.detect import Detector, describe, watches
 from intermode.detect.hal import Hal
 from intermode.detect.registry import DETECTORS, Setting, make
 from intermode.detect.window import CRITICAL, asks_critical
@@ -30,11 +30,22 @@ from intermode.errors import InputError
 from intermode.evaluation import Estimate
 from intermode.jobs import Job, Running
 from intermode.models import provenance_of
-from intermode.recursion import PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
-from intermode.sampling import Samples, scores_of
+from intermode.recursion import CONFORMAL, PER_CLASS, REPAIR, UNSCORED, Data, repaired_pool, select, training_data
+from intermode.sampling import Samples, score, scores_of
 from intermode.study import Claim, Found, Measured, Missing, Picture, below
 from intermode.study.configs import Drawing, Model, check_least
-from intermode.study.steps import View, check_detectors, model_job, pool_job, pool_of, sampled, score_job, windows_job
+from intermode.study.steps import (
+    View,
+    check_detectors,
+    denoiser_of,
+    model_job,
+    pool_job,
+    pool_of,
+    sampled,
+    score_job,
+    windows_job,
+)
+from intermode.thresholds import Threshold
 
 __all__ = [
     "Arms",
@@ -52,6 +63,9 @@ __all__ = [
     "recursion_jobs",
 ]
 
+ALPHA, UNSEEN = 0.02, 2000
+"""Share of real data that a conformal arm may lose, and how many real samples its thresholds are fitted on."""
+
 
 @dataclass(frozen=True)
 class Arms:
@@ -59,7 +73,8 @@ class Arms:
 
     Attributes:
         names: their selectors: all, random, repair, hal or another detector's name; with ``-critical`` behind it in the
-            critical windows of each generation's model, with ``-per-class`` as many of each class, or with both.
+            critical windows of each generation's model, with ``-per-class`` as many of each class, or with both; with
+            ``-conformal`` what passes a threshold that loses 2 % of real data (see ``ALPHA``).
         generations: the last generation of the arms that select.
         unfiltered_generations: the last generation of the arm all.
         seeds: repetitions, with seeds seed, seed + 1, ...
@@ -130,16 +145,24 @@ class Recursion:
         setting = Setting(self.model.shape, target, timesteps=self.model.noise.timesteps)
         found = {"hal": self.hal}
         for arm in self.arms.names:
-            name = arm.removesuffix(PER_CLASS)
+            name = score_of(arm)
             if arm in (*UNSCORED, REPAIR) or (name == "hal" and arm == name):
                 continue
             if name.removesuffix(CRITICAL) not in DETECTORS:
                 listed = ", ".join(dict.fromkeys([*UNSCORED, REPAIR, *DETECTORS]))
                 raise InputError(f"arms: unknown {arm}; choose from {listed}")
-            if name != arm and not self.model.classes:
+            if arm.endswith(PER_CLASS) and not self.model.classes:
                 raise InputError(f"arms: {arm} needs a model that is told classes; choose {name}")
-            found.setdefault(name, _named(name, setting))
+            own = found.setdefault(name, _named(name, setting))
+            if arm.endswith(CONFORMAL) and (watches(own) or asks_critical(own) or self.model.classes):
+                known = "a detector of finished samples, outside the critical windows, of a model without classes"
+                raise InputError(f"arms: {arm}: real data is scored by {known} alone; choose {name}")
         return found
+
+
+def score_of(arm: str) -> str:
+    """The name of the score that an arm selects by."""
+    return arm.removesuffix(PER_CLASS).removesuffix(CONFORMAL)
 
 
 def _named(name: str, setting: Setting) -> Detector:
@@ -201,7 +224,7 @@ def recursion_jobs(
         first = generation(seed, "", 0, config.model, shipped, None)
         later = (tuned, first[0]) if tuned is not None else (config.model, shipped)
         for arm in arms.names:
-            past, own = [first], detectors.get(arm.removesuffix(PER_CLASS))
+            past, own = [first], detectors.get(score_of(arm))
             for g in range(1, arms.last(arm) + 1):
                 data = _data_job(arms, replace(config.model, seed=seed), arm, past, own)
                 past.append(generation(seed, arm, g, *later, data))
@@ -233,6 +256,12 @@ def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], o
             if asks_critical(own):
                 windows = windows_job(key(model.seed, arm, g, "windows"), past[g][0], past[g][1].config["sampler"])
             inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g, windows)
+            if arm.endswith(CONFORMAL):
+                name, asked = key(model.seed, arm, g, f"threshold-{own.name}"), {"detector": describe(own)}
+                seen = model.size + arms.last(arm) * round(arms.fresh * model.size)
+                asked |= {"real": model, "seen": seen, "n": UNSEEN, "alpha": ALPHA, "seed": model.seed + 1000 * g}
+                judge = Job(name, fit_threshold, asked, {"model": past[g][0]}, given={"detector": own})
+                inputs[f"threshold-{g:02d}"] = judge
     return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
 
 
@@ -247,6 +276,15 @@ def repair_pool(running: Running) -> dict[str, Any]:
     return counts | {"evaluations": done.evaluations, "scoring": done.scoring}
 
 
+def fit_threshold(running: Running) -> dict[str, Any]:
+    """The conformal threshold of a generation's model, on real data that trained no generation."""
+    config = running.config
+    unseen = replace(config["real"], size=config["seen"] + config["n"]).data()[0][config["seen"] :]
+    denoiser = denoiser_of(running.inputs["model"], running.device)
+    told: dict[str, Any] = {"seed": config["seed"], "device": running.device, "progress": running.progress}
+    return Threshold.conformal(score(running.given["detector"], denoiser, unseen, **told), config["alpha"]).record
+
+
 def select_data(running: Running) -> None:
     """What a generation is trained on: tensors ``x``, and ``labels`` if there are classes."""
     what, past, generation = running.config, [], 0
@@ -257,7 +295,9 @@ def select_data(running: Running) -> None:
         if repaired := running.inputs.get(name.replace("pool", "repaired")):
             tensors = repaired.tensors()
             pool = replace(pool, x=tensors["samples"], diverged=tensors["diverged"].numpy())
-        rows = select(what["selector"], pool, what["keep"], what["seed"], generation)
+        fitted = running.inputs.get(name.replace("pool", "threshold"))
+        threshold = Threshold(**fitted.facts) if fitted else None
+        rows = select(what["selector"], pool, what["keep"], what["seed"], generation, threshold)
         past.append(Data(pool.x, pool.condition.get("class_labels")).take(torch.from_numpy(rows)))
 
     def real(n: int) -> Data:
