@@ -257,9 +257,9 @@ def _data_job(arms: Arms, model: Model, arm: str, past: Sequence[_Generation], o
                 windows = windows_job(key(model.seed, arm, g, "windows"), past[g][0], past[g][1].config["sampler"])
             inputs[f"scores-{g:02d}"] = score_job(name, *past[g], [own], model.seed + 1000 * g, windows)
             if arm.endswith(CONFORMAL):
-                name, asked = key(model.seed, arm, g, f"threshold-{own.name}"), {"detector": describe(own)}
-                seen = model.size + arms.last(arm) * round(arms.fresh * model.size)
-                asked |= {"real": model, "seen": seen, "n": UNSEEN, "alpha": ALPHA, "seed": model.seed + 1000 * g}
+                name, seen = key(model.seed, arm, g, f"threshold-{own.name}"), round(arms.fresh * model.size)
+                asked: dict[str, Any] = {"detector": describe(own), "real": model, "n": UNSEEN, "alpha": ALPHA}
+                asked |= {"seen": model.size + arms.last(arm) * seen, "seed": model.seed + 1000 * g}
                 judge = Job(name, fit_threshold, asked, {"model": past[g][0]}, given={"detector": own})
                 inputs[f"threshold-{g:02d}"] = judge
     return Job(key(model.seed, arm, len(past), "data"), select_data, what, inputs, temporary=True)
