@@ -19,9 +19,9 @@ from scipy.stats import binom, norm
 
 from intermode.errors import InputError
 from intermode.evaluation import detection, over_seeds, share
-from intermode.jobs import Store
+from intermode.jobs import Done, Store
 from intermode.studies import find
-from intermode.studies.gaussian_1d_sweeps import same_noise, sweeps
+from intermode.studies.gaussian_1d_sweeps import masses, same_noise, sweeps
 from intermode.study import Found, Measured, configured, reproduce
 from intermode.study.configs import LinearNoise
 from intermode.study.steps import counts_of, pool_of
@@ -269,6 +269,27 @@ def test_sweeps_measure_every_setting_for_every_seed(unbroken):
     densities = {f"{name}-densities" for name in curves}
     assert set(metrics["figures"]) == curves | densities
     assert_figures(metrics, out)
+
+
+def test_the_ends_of_a_sweep_may_have_more_seeds_and_facts_may_lack_a_part():
+    study = find("gaussian-1d-sweeps")
+    settings = {**SETTINGS["gaussian-1d-sweeps"], "seeds": 1, "more": ("timesteps",), "more_seeds": 3}
+    config = configured(study, "smoke", settings)
+    seeds = {x: setting.seeds(config) for x, setting in {s.id: s for s in sweeps(config)}["timesteps"].settings.items()}
+    assert seeds == {20: 3, 40: 3}
+    sizes = {s.id: s for s in sweeps(config)}["size-1-2-3"].settings
+    assert {x: setting.seeds(config) for x, setting in sizes.items()} == {
+        100: 1,
+        400: 3,
+    }  # 400: the base, an end of both
+    names = sizes[400].masses(config)
+    assert len(set(names) & study.jobs(config).keys()) == 3
+    kept = dict(zip(names, ({"value": 1.0, "between": 0.5}, {"value": 2.0}, {"value": 3.0}), strict=True))
+    found: Any = {name: Done(Path(name), facts, {}) for name, facts in kept.items()}
+    assert masses(config, found, sizes[400]) == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert masses(config, found, sizes[400], "between") == {0: 0.5}
+    with pytest.raises(InputError, match="more: unknown sweep nose"):
+        configured(study, "smoke", {"more": ("nose",)})
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -66,6 +67,7 @@ class Config:
         equal_noise: T, betas scaled so that all end at the same noise.
         variance: of the sampler.
         seeds: models of each setting, with seeds from the model's on.
+        more, more_seeds: sweeps whose ends vary so much from seed to seed that they get so many models instead.
         stream_samples: count so many samples of each model, too; 0 for none.
         points: of the table that stands for the network while these are drawn.
     """
@@ -81,6 +83,8 @@ class Config:
     equal_noise: tuple[int, ...] = ()
     variance: Literal["large", "small"] = "large"
     seeds: int = 2
+    more: tuple[str, ...] = ()
+    more_seeds: int = 0
     stream_samples: int = 0
     points: int = 4096
 
@@ -91,9 +95,11 @@ class Config:
         if min(self.distances) <= 0:
             raise InputError(f"distances: {min(self.distances):g} must be > 0")
         check_least(self, 1, "seeds")
-        check_least(self, 0, "stream_samples", "epochs")
+        check_least(self, 0, "stream_samples", "epochs", "more_seeds")
         check_least(self, 2, "points")
-        _ = Ancestral(self.variance), sweeps(self)
+        _ = Ancestral(self.variance)
+        if unknown := set(self.more) - {sweep.id for sweep in sweeps(self)}:
+            raise InputError(f"more: unknown sweep {min(unknown)}")
 
     @property
     def seed(self) -> int:
@@ -106,9 +112,15 @@ class Setting(NamedTuple):
     model: LineModel
     steps: int | None = None
 
+    def seeds(self, config: Config) -> int:
+        """How many models there are of it."""
+        ends = [sweep.settings[x] for sweep in sweeps(config) if sweep.id in config.more for x in sweep.ends or ()]
+        return max(config.seeds, config.more_seeds) if self in ends else config.seeds
+
     def names(self, config: Config) -> list[str]:
         """Of its models, seed by seed."""
-        return [name_of(replace(self.model, seed=config.seed + k), config.model) for k in range(config.seeds)]
+        seeds = range(config.seed, config.seed + self.seeds(config))
+        return [name_of(replace(self.model, seed=seed), config.model) for seed in seeds]
 
     def masses(self, config: Config) -> list[str]:
         """Names of their masses."""
@@ -189,8 +201,9 @@ class Sweep(NamedTuple):
         return self.id.replace("-", "_")
 
 
+@lru_cache(maxsize=4)
 def sweeps(config: Config) -> list[Sweep]:
-    """The most valuable first."""
+    """The most valuable first; each setting asks for them."""
     base, noise, far = config.model, config.model.noise, config.far_means
     means, sigma, T = base.target.means, base.target.sigma, noise.timesteps
 
@@ -253,8 +266,9 @@ def jobs(config: Config) -> dict[str, Job]:
 
 
 def masses(config: Config, found: Found, setting: Setting, part: str = "value") -> dict[int, float]:
-    """By seed, all of it or the part ``between`` the modes, of the models that are there."""
-    return {seed: done.facts[part] for seed, done in finished(found, setting.masses(config)).items()}
+    """By seed, all of it or the part ``between`` the modes, of the models of which it is known."""
+    known = finished(found, setting.masses(config)).items()
+    return {seed: done.facts[part] for seed, done in known if part in done.facts}
 
 
 def finished(found: Found, names: list[str]) -> dict[int, Done]:
@@ -282,8 +296,8 @@ def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
         for sweep in (sweep for sweep in sweeps(config) if sweep.figure == figure):
             for x, setting in sweep.settings.items():
                 by_seed = list(masses(config, found, setting).values())
-                if len(by_seed) < config.seeds:
-                    done = f"{len(by_seed)} of {config.seeds} models are there"
+                if len(by_seed) < (asked := setting.seeds(config)):
+                    done = f"{len(by_seed)} of {asked} models are there"
                     measured.notes.append(f"{figure}, {sweep.label}, {label(x)}: {done}.")
                 mean = over_seeds(by_seed) if by_seed else None
                 if figure == "modes":
@@ -312,7 +326,10 @@ def gaps(config: Config, found: Found) -> Measured:
     (far,) = (sweep.settings[config.far_means] for sweep in sweeps(config) if sweep.id == "far")
     target = far.model.target.target
     laws = finished(found, far.masses(config))
-    by_seed = {seed: gap_masses(target, done.tensors()) for seed, done in laws.items()}
+    by_seed = {}
+    for seed, done in laws.items():
+        with suppress(Missing):  # the facts of a kept run are known, its laws are not
+            by_seed[seed] = gap_masses(target, done.tensors())
     ends = list(itertools.pairwise(sorted(config.far_means)))
     narrow, wide = (pick(ends, key=lambda gap: gap[1] - gap[0]) for pick in (min, max))
     gap = ratio(*({seed: mass[one] for seed, mass in by_seed.items()} for one in (wide, narrow)))
@@ -359,7 +376,7 @@ def curve(figure: str) -> Picture:
             log_y=True,
             ticks=[label(means) for means in at] if figure == "modes" else None,
         )
-        return f"Exact off-support mass {words}, 95 % intervals over {config.seeds} seeds."
+        return f"Exact off-support mass {words}, 95 % intervals over seeds."
 
     return Picture(figure, draw)
 
@@ -374,8 +391,9 @@ def densities(figure: str) -> Picture:
             for x, setting in sweep.settings.items():
                 edges = histogram_edges(setting.model.target.target)
                 for done in list(finished(found, setting.masses(config)).values())[:1]:
-                    law = histogram_of(done, edges) / np.diff(edges)
-                    rows[-1].append((f"{sweep.label}: {label(x)}", beside(setting, law)))
+                    with suppress(Missing):
+                        law = histogram_of(done, edges) / np.diff(edges)
+                        rows[-1].append((f"{sweep.label}: {label(x)}", beside(setting, law)))
         if not any(rows):
             return None
         plots.log_densities(path, [row for row in rows if row])
@@ -443,6 +461,7 @@ TIERS: dict[str, dict[str, Any]] = {
         "train_sizes": (1_000, 5_000, 25_000, 50_000, 100_000, 500_000), "epochs": 60,
         "mode_sets": ((1.0, 2.0), (1.0, 2.0, 4.0, 5.0), tuple(float(m) for m in range(1, 9))),
         "distances": (0.5, 1.0, 2.0, 4.0), "sigmas": (0.025, 0.05, 0.1), "equal_noise": (250, 500, 1000), "seeds": 5,
+        "more": ("timesteps",), "more_seeds": 15,
     },
     "paper": {
         "model.train.steps": 50_000, "model.train.batch": 10_000, "model.train.decay": "none",
