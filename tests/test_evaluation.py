@@ -17,6 +17,7 @@ from intermode.evaluation import (
     ratio_of,
     ratio_of_shares,
     ratio_over_seeds,
+    ratio_to_share,
     share,
 )
 from intermode.thresholds import Threshold
@@ -171,6 +172,19 @@ def test_a_bootstrap_in_many_batches_is_a_bootstrap():
     error = np.sqrt(placement.var() / 2000 + placed.var() / 20_000)
     # the width from 200 resamples is known to about 8 %: 6 times that
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.5)
+
+
+def test_a_ratio_to_a_share_has_its_ends_from_wilson():
+    exact = Estimate(0.002, 0.0019, 0.0021)
+    found = ratio_to_share(exact, (4, 100_000))
+    known = share(4, 100_000)
+    assert found.value == pytest.approx(0.002 / (4.5 / 100_000), rel=1e-4)
+    assert (found.low, found.high) == (0.0019 / known.high, 0.0021 / known.low)
+    empty = ratio_to_share(exact, (0, 100_000))
+    assert empty.low == pytest.approx(0.0019 / (1.96**2 / 100_000), rel=1e-3)
+    assert empty.low < empty.value < empty.high < np.inf
+    with pytest.raises(InputError, match="needs a positive one"):
+        ratio_to_share(Estimate(0.0, 0.0, 0.1), (0, 5))
 
 
 def test_perfect_separation_gets_wilsons_interval():

@@ -21,7 +21,8 @@ METHODS = (
     "resample by white",
     "resample by lid",
     "selective repair by oracle",
-    "selective repair by lid-details",
+    "selective repair by lid",
+    "selective repair by lid, then late restart",
     "late restart",
     "early stop by bias",
 )
@@ -171,6 +172,18 @@ def test_a_repair_touches_what_the_oracle_flags(run):
     visited = [t for t in np.linspace(0, 39, 20).round() if t < 4]
     if cell["given_up"] == cell["touched"]:
         assert cell["restarts"] == pytest.approx(bad.mean() * page.TRIES * (1 + len(visited)) / 20)
+
+
+def test_a_late_restart_after_a_repair_is_of_all_images_and_is_counted(run):
+    _, found, _ = run
+    alone = facts(found, "selective_repair_by_lid_10__flagged__from_the_critical_window")
+    visited = [t for t in np.linspace(0, 39, 20).round() if t < 4]
+    for passes, words in ((1, "1_pass"), (3, "3_passes")):
+        name = f"selective_repair_by_lid__then_late_restart_10__flagged__from_the_critical_window__{words}"
+        both = facts(found, name)
+        for cost in ("restarts", "more_evaluations"):
+            assert both[cost] - alone[cost] == pytest.approx(passes * (1 + len(visited)) / 20)
+        assert both["touched"] == alone["touched"]
 
 
 def test_restarts_are_those_of_the_sampler(run):

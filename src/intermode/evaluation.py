@@ -37,6 +37,7 @@ __all__ = [
     "ratio_of",
     "ratio_of_shares",
     "ratio_over_seeds",
+    "ratio_to_share",
     "share",
 ]
 
@@ -134,6 +135,24 @@ def ratio_of_shares(over: tuple[int, int], under: tuple[int, int]) -> Estimate:
     reach = Z * np.sqrt(1 / a - 1 / m + 1 / b - 1 / n)
     total, method = over[1] + under[1], "Katz" if reach else ""
     return Estimate(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)), n=total, method=method)
+
+
+def ratio_to_share(over: Estimate, under: tuple[int, int]) -> Estimate:
+    """Ratio of what is known without drawing to a share (count, total); its ends from Wilson's interval of that.
+
+    Half a count is added to the share, as in :func:`ratio_of_shares`; where nothing was counted, which bounds no ratio
+    from above, the upper end is that of the half count.
+
+    Raises:
+        InputError: a count that is no share of its total, or a value that is not positive.
+    """
+    count, total = under
+    known = share(count, total)
+    if over.low <= 0:
+        raise InputError(f"values: {over.low:g} over a share; a ratio needs a positive one")
+    middle = over.value / ((count + 0.5) / (total + 0.5))
+    high = over.high / known.low if count else middle * math.exp(Z * math.sqrt(2))
+    return Estimate(middle, over.low / known.high, high, n=total, method="Wilson, of the share")
 
 
 def ratio_of(over: Estimate, under: Estimate) -> Estimate:

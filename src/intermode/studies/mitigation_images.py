@@ -135,7 +135,7 @@ class Treatment:
         detector: of what is done with finished images.
         share: kept by a resampling, flagged by a repair, stopped on their way.
         level: where a restart begins: low or critical.
-        passes: restarts.
+        passes: restarts; of a repair, of all images after it, from the low level.
         afresh: what no restart mends is drawn afresh.
     """
 
@@ -146,7 +146,7 @@ class Treatment:
     detector: str = ""
     share: float = 0.0
     level: str = ""
-    passes: int = 1
+    passes: int = 0
     afresh: bool = False
 
     @property
@@ -166,22 +166,29 @@ def every() -> Iterator[Treatment]:
             words = f"{kept:.0%} kept, {where}"
             yield Treatment(f"resample by {detector}", words, "resample", detector=detector, share=kept)
     repairs = (
-        *(("bias", 0.1, "low"), ("lid", 0.2, "critical")),
-        *((DETAILS, 0.2, "critical"), (DETAILS, 0.4, "critical")),
+        *(("bias", 0.1, "low", 0), ("lid", 0.1, "critical", 0), ("lid", 0.2, "critical", 0)),
+        *((DETAILS, 0.2, "critical", 0), (DETAILS, 0.4, "critical", 0)),
+        *(("lid", 0.1, "critical", 1), ("lid", 0.1, "critical", 3)),
     )
-    for detector, flagged, level in repairs:
-        words = f"{flagged:.0%} flagged, {LEVELS[level]}"
-        how: dict[str, Any] = {"detector": detector, "share": flagged, "level": level}
-        yield Treatment(f"selective repair by {detector}", words, "repair", **how)
+    for detector, flagged, level, passes in repairs:
+        words = f"{flagged:.0%} flagged, {LEVELS[level]}" + (f"; {in_words(passes)}" if passes else "")
+        how: dict[str, Any] = {"detector": detector, "share": flagged, "level": level, "passes": passes}
+        more = ", then late restart" if passes else ""
+        yield Treatment(f"selective repair by {detector}{more}", words, "repair", **how)
     for level, afresh in (("low", False), ("critical", False), ("low", True)):
         words = LEVELS[level] + (", else afresh" if afresh else "")
         yield Treatment(f"selective repair by {ORACLE}", words, "repair", detector=ORACLE, level=level, afresh=afresh)
     for passes in (1, 3):
-        words = f"{LEVELS['low']}, {passes} pass{'es' if passes > 1 else ''}"
+        words = f"{LEVELS['low']}, {in_words(passes)}"
         yield Treatment("late restart", words, "restart", level="low", passes=passes)
     yield Treatment(
         "early stop by bias", "20% stopped where the critical window is over", "stop", detector="bias", share=0.2
     )
+
+
+def in_words(passes: int) -> str:
+    """A number of restarts, in words."""
+    return f"{passes} pass{'es' if passes > 1 else ''}"
 
 
 METHODS = tuple(dict.fromkeys(treatment.method for treatment in every()))
@@ -193,10 +200,10 @@ def treatments(images: Images) -> list[Treatment]:
     return [treatment for treatment in every() if treatment.method in asked]
 
 
-def jobs_of(images: Images, how: str, seed: int) -> dict[str, Job]:
+def jobs_of(images: Images, trained: str, seed: int) -> dict[str, Job]:
     """A model, a pool of its images, their labels and scores, and a job for each treatment."""
-    key, pool = f"shapes-{how}", images.pool
-    model = model_job(f"model-{key}", images.trained(how))
+    key, pool = f"shapes-{trained}", images.pool
+    model = model_job(f"model-{key}", images.trained(trained))
     timesteps, target = model.config.noise.timesteps, model.config.target
     hal: Any = make(HAL, Setting(model.config.shape, timesteps=timesteps))
     drawn = pool_job(f"{key}-pool", model, pool, seed, [hal])
@@ -214,7 +221,9 @@ def jobs_of(images: Images, how: str, seed: int) -> dict[str, Job]:
             given = {"drawn": drawn, "labels": labels, "scored": scored}
             found[name] = Job(name, resample, {**own, "steps": steps}, given)
         elif treatment.how == "repair":
-            found[name] = Job(name, mend, {**what, **own, "afresh": treatment.afresh}, {**looks, "scored": scored})
+            after = {"passes": treatment.passes} if treatment.passes else {}
+            how = {**what, **own, **after, "afresh": treatment.afresh}
+            found[name] = Job(name, mend, how, {**looks, "scored": scored})
         elif treatment.how == "restart":
             found[name] = Job(name, restart, {**what, "passes": treatment.passes}, looks)
         elif treatment.how == "stop":
@@ -328,11 +337,28 @@ def resample(running: Running) -> dict[str, Any]:
     return {**portraits(rule[kept], known["counts"].numpy()[kept], kept), **told, "thrown_away": 1 - share}
 
 
-def level_of(running: Running, denoiser: Denoiser) -> int:
+def level_of(running: Running, denoiser: Denoiser, level: str) -> int:
     """The timestep at which restarts begin: the end of the critical window, or where details are decided."""
-    if running.config["level"] == "critical":
+    if level == "critical":
         return windows_known(running.inputs["windows"], denoiser).windows[-1].high
     return max(LOW * len(denoiser.schedule) // 1000, 1)
+
+
+def restarted(running: Running, denoiser: Denoiser, x: Tensor, k: int, passes: range) -> tuple[Tensor, int]:
+    """Images restarted from k, in passes of these numbers, and the network evaluations that each asks for."""
+    config, parts = running.config, []
+    sampler, chunk, schedule = config["sampler"], config["chunk"], denoiser.schedule
+    with running.progress.task("restarting", len(x), 0, "images") as task:
+        for first in range(0, len(x), chunk):
+            own = x[first : first + chunk].to(running.device)
+            stream = NoiseStream(config["seed"], first, len(own), denoiser.shape, device=running.device)
+            for number in passes:
+                noise = stream.restarted(number)
+                for step in sampler(denoiser, schedule.add_noise(own, noise(), k), noise, start=k):
+                    own = step.x_next
+            parts.append(own.cpu())
+            task.advance(len(own))
+    return torch.cat(parts), len(passes) * len(sampler.timesteps_from(schedule, k))
 
 
 def mend(running: Running) -> dict[str, Any]:
@@ -340,7 +366,8 @@ def mend(running: Running) -> dict[str, Any]:
     config, x = running.config, pool_of(running.inputs["drawn"]).x
     denoiser, name = denoiser_of(running.inputs["model"], running.device), running.config["detector"]
     flags = {"threshold": 0.5} if name == ORACLE else {"share": config["share"]}
-    settings = Repair(**flags, level=level_of(running, denoiser), tries=TRIES, replace=config["afresh"])
+    level = level_of(running, denoiser, config["level"])
+    settings = Repair(**flags, level=level, tries=TRIES, replace=config["afresh"])
     scores = None if name == ORACLE else running.inputs["scored"].tensors()[name].numpy()
     begin = time.process_time()
     done = repair_all(
@@ -355,18 +382,22 @@ def mend(running: Running) -> dict[str, Any]:
         chunk=config["chunk"],
         progress=running.progress,
     )
+    y, again = done.x, 0
+    if passes := config.get("passes", 0):  # of other noise than the tries before
+        numbers = range(TRIES + 1, TRIES + 1 + passes)
+        y, again = restarted(running, denoiser, y, level_of(running, denoiser, "low"), numbers)
     taken = (time.process_time() - begin) / evaluation_seconds(denoiser)
     if scores is not None:  # they were found before
         taken += len(x) * running.inputs["scored"].facts["cost"][name]["seconds"] / evaluation_seconds(denoiser)
     chains = len(x) * done.chain
-    rule, counts = read_images(config["target"], done.x)
+    rule, counts = read_images(config["target"], y)
     rows = np.flatnonzero(done.mended)[:SHOWN]
-    shown = {"rows": rows, "before": x[rows].numpy(), "after": done.x[rows].numpy()}
+    shown = {"rows": rows, "before": x[rows].numpy(), "after": y[rows].numpy()}
     running.save({key: torch.from_numpy(value) for key, value in shown.items()})
     return {
         **portraits(rule, counts),
-        "more_evaluations": (done.evaluations + done.scoring) / chains,
-        "restarts": done.evaluations / chains,
+        "more_evaluations": (done.evaluations + done.scoring) / chains + again / done.chain,
+        "restarts": done.evaluations / chains + again / done.chain,
         "more_time": taken / chains,
         "touched": float(done.touched.mean()),
         "given_up": float(done.given_up.mean()),
@@ -377,24 +408,12 @@ def restart(running: Running) -> dict[str, Any]:
     """The portrait of images that are all restarted."""
     config, x = running.config, pool_of(running.inputs["drawn"]).x
     denoiser = denoiser_of(running.inputs["model"], running.device)
-    sampler, k, chunk = config["sampler"], level_of(running, denoiser), config["chunk"]
-    schedule, parts = denoiser.schedule, []
-    begin = time.process_time()
-    with running.progress.task("restarting", len(x), 0, "images") as task:
-        for first in range(0, len(x), chunk):
-            own = x[first : first + chunk].to(running.device)
-            stream = NoiseStream(config["seed"], first, len(own), denoiser.shape, device=running.device)
-            for number in range(1, config["passes"] + 1):
-                noise = stream.restarted(number)
-                for step in sampler(denoiser, schedule.add_noise(own, noise(), k), noise, start=k):
-                    own = step.x_next
-            parts.append(own.cpu())
-            task.advance(len(own))
+    k, begin = level_of(running, denoiser, config["level"]), time.process_time()
+    y, asked = restarted(running, denoiser, x, k, range(1, config["passes"] + 1))
     taken = (time.process_time() - begin) / evaluation_seconds(denoiser) / len(x)
-    chain = len(sampler.timesteps(schedule))
-    asked = config["passes"] * len(sampler.timesteps_from(schedule, k))
+    chain = len(config["sampler"].timesteps(denoiser.schedule))
     cost = {"more_evaluations": asked / chain, "more_time": taken / chain}
-    return {**portraits(*read_images(config["target"], torch.cat(parts))), **cost, "level": k}
+    return {**portraits(*read_images(config["target"], y)), **cost, "level": k}
 
 
 def stop_early(running: Running) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from intermode import plots
 from intermode.errors import InputError
-from intermode.evaluation import Estimate, ratio_of, ratio_of_shares, share
+from intermode.evaluation import Estimate, ratio_of, ratio_of_shares, ratio_to_share, share
 from intermode.jobs import Job
 from intermode.mitigate import Jump, Jumps, StochasticTail
 from intermode.restart import Restart
@@ -204,8 +204,9 @@ class Config:
         *("early stop by lid", "stable-target training"),
     )
     lattice_methods: tuple[str, ...] = (
-        *("Laplacian sharpening", "RODS (CAS)", "RePaint's jumps", "late restart", "resample by residual"),
-        *("resample by hal", "selective repair by residual", "selective repair by lid", "early stop by lid"),
+        *("Laplacian sharpening", "RODS (CAS)", "RePaint's jumps", "Restart sampling, ancestral", "late restart"),
+        *("resample by residual", "resample by hal", "selective repair by residual", "selective repair by lid"),
+        "early stop by lid",
     )
     under_line: int = 400
     under_lattice: int = 3000
@@ -376,10 +377,16 @@ def outcome(config: Config, found: Found, subject: Subject, variant: Variant, pa
     cost = {name: round(facts.get(name, 0.0), 9) for name in ("more_evaluations", "more_time", "thrown_away")}
     if variant.drawn:
         here, there = facts[part], before[part]
+        # what is mended of the undisturbed chain's samples is compared with its mass, which is known exactly
+        exact = found[f"{subject.key}-{PLAIN}"].facts if drawn else None
         pairs: dict[str, tuple[Estimate, Estimate, Estimate | None]] = {}
         for name in ("value", "between"):
             counts = [(round(each[name] * n["n"][part]), n["n"][part]) for each, n in ((there, before), (here, facts))]
-            pairs[name] = share(*counts[0]), share(*counts[1]), ratio_of_shares(*counts)
+            if exact is None:
+                pairs[name] = share(*counts[0]), share(*counts[1]), ratio_of_shares(*counts)
+            else:
+                mass = between_grids(exact["all"][name], exact["coarser"][name])
+                pairs[name] = mass, share(*counts[1]), ratio_to_share(mass, counts[1]) if mass.low > 0 else None
         said = [
             Estimate(v, v, v)
             for v in (divergence(here["weights"], there["weights"]), change(here["widths"], there["widths"]))
