@@ -40,6 +40,9 @@ def test_what_has_no_look_gets_a_free_one():
     names = ["hal", "residual", *(f"own {k}" for k in range(20))]
     looks = [tuple(look.values()) for look in style.colours_of(names).values()]
     assert len(set(looks)) == len(names)
+    many = style.colours_of([f"own {k}" for k in range(40)])  # more than there are looks
+    assert len(many) == 40
+    assert many["own 39"] in [many[f"own {k}"] for k in range(39)]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ tell apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +105,13 @@ Box = tuple[float, float, float, float]
 
 
 def colours_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``color`` and ``ls`` of each name: its own where it has one, and else the next of the order that is free."""
+    """``color`` and ``ls`` of each name: its own where it has one, and else the next of the order that is free; more
+    names than there are looks share them."""
     listed = list(dict.fromkeys(names))
     own = {name: KNOWN[name.lower()] for name in listed if name.lower() in KNOWN}
     taken = {look for look in own.values()}
     free = [(colour, line) for line in ("-", "--", ":", "-.") for colour in ORDER if (colour, line) not in taken]
-    rest = dict(zip((name for name in listed if name not in own), free, strict=False))
+    rest = dict(zip((name for name in listed if name not in own), cycle(free), strict=False))
     return {name: dict(zip(("color", "ls"), (own | rest)[name], strict=True)) for name in listed}
 
 
