@@ -168,7 +168,7 @@ def every() -> Iterator[Treatment]:
     repairs = (
         *(("bias", 0.1, "low", 0), ("lid", 0.1, "critical", 0), ("lid", 0.2, "critical", 0)),
         *((DETAILS, 0.2, "critical", 0), (DETAILS, 0.4, "critical", 0)),
-        *(("lid", 0.1, "critical", 1), ("lid", 0.1, "critical", 3)),
+        *(("lid", 0.1, "critical", 1), ("lid", 0.1, "critical", 3), ("lid", 0.1, "critical", 6)),
     )
     for detector, flagged, level, passes in repairs:
         words = f"{flagged:.0%} flagged, {LEVELS[level]}" + (f"; {in_words(passes)}" if passes else "")
