@@ -210,11 +210,11 @@ def mitigations(metrics: dict[str, Any]) -> str:
 def mended(metrics: dict[str, Any]) -> str:
     """A row for each of the chosen mitigations: what it leaves of the well-trained models on which settings are chosen,
     and what it costs at most."""
-    shown = {"Gaussians at 1, 2, 3": "1-D mixture", "grid": "grid", "shapes": "images of shapes"}
+    shown = {"Gaussians at 1, 2, 3": "1-D mixture", "grid": "grid", "shapes": "shapes"}
     models = by_model(row for row in metrics["rows"] if row["model"] == "well")
     found = {words: next((models[m] for m in models if m.startswith(name)), []) for name, words in shown.items()}
     lines = [
-        "| off the support, per mille | more evaluations | " + " | ".join(found) + " |",
+        "| off the support, ‰ | more evaluations | " + " | ".join(found) + " |",
         "| --- | ---: |" + " ---: |" * len(found),
     ]
     for method in MENDED:
@@ -222,7 +222,7 @@ def mended(metrics: dict[str, Any]) -> str:
         if not any(rows):
             continue
         more = [100 * row["more_evaluations"] for row in rows if row]
-        cost = f"{min(more):.2g} % to {max(more):.2g} %" if max(more) - min(more) > 0.1 else f"{max(more):.2g} %"
+        cost = f"{min(more):.2g}–{max(more):.2g} %" if max(more) - min(more) > 0.1 else f"{max(more):.2g} %"
         left = [
             f"{1000 * row['after']:.3g} [{1000 * row['after_low']:.3g}, {1000 * row['after_high']:.3g}]" if row else "–"
             for row in rows

@@ -117,7 +117,7 @@ def test_tables_hold_the_claims_of_all_kept_runs():
     )
     plain = {**image, "target": "Gaussians at 1, 2, 3 of standard deviation 0.05", "more_evaluations": 0.02}
     short = results.mended({"tier": "quick", "rows": [plain, {**plain, "model": "under", "after": 1.0}, image]})
-    assert "| late restart | 2 % to 30 % | 80 [70, 90] | – | 80 [70, 90] |" in short
+    assert "| late restart | 2–30 % | 80 [70, 90] | – | 80 [70, 90] |" in short
     assert "ancestral" not in short  # what was not run has no row
 
 
