@@ -522,7 +522,13 @@ def cost_quality(path: Path, points: Mapping[str, Mapping[str, tuple[float, floa
 
 
 @rc_context(STYLE)
-def pareto(path: Path, panels: Mapping[str, Sequence[Mapping[str, Any]]], plain: str, resampling: str) -> None:
+def pareto(
+    path: Path,
+    panels: Mapping[str, Sequence[Mapping[str, Any]]],
+    plain: str,
+    resampling: str,
+    known: Sequence[str] = (),
+) -> None:
     """A panel for each model: mass off the support against more network evaluations, a point for each setting.
 
     Args:
@@ -530,13 +536,16 @@ def pareto(path: Path, panels: Mapping[str, Sequence[Mapping[str, Any]]], plain:
             ``keeps``, which fills them.
         plain: method whose mass is a line.
         resampling: beginning of the names of methods through whose points lines are drawn.
+        known: methods that look the same in all figures that are given these.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure, all_axes = style.figure(max(3.4 * columns, 6.8), 2.9 * rows + 1.1, columns, rows)
-    methods = [m for m in dict.fromkeys(p["method"] for points in panels.values() for p in points) if m != plain]
-    colours = {m: look["color"] for m, look in colours_of(methods).items()}
-    marks: dict[str, Any] = {m: {"color": colours[m], "marker": "osD^vP"[k % 6]} for k, m in enumerate(methods)}
+    drawn = {point["method"] for points in panels.values() for point in points}
+    every = [m for m in dict.fromkeys([*known, *sorted(drawn)]) if m != plain]
+    methods = [m for m in every if m in drawn]
+    colours = {m: look["color"] for m, look in colours_of(every).items()}
+    marks: dict[str, Any] = {m: {"color": colours[m], "marker": "osD^vP"[k % 6]} for k, m in enumerate(every)}
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, points) in zip(all_axes, panels.items(), strict=False):

@@ -605,7 +605,7 @@ def pareto(others: bool) -> Picture:
         }
         if not panels:
             return None
-        plots.pareto(path, panels, PLAIN, "resample")
+        plots.pareto(path, panels, PLAIN, "resample", (*METHODS, *mitigation_images.METHODS))
         which = "models on which nothing is chosen" if others else "models on which settings are chosen"
         return (
             f"What is off the support against what it costs in network evaluations, for every setting, on {which}: the "
