@@ -30,7 +30,7 @@ from intermode.repairs import repair
 from intermode.samplers import Ancestral
 from intermode.schedules import linear
 from intermode.targets.gaussian import GaussianMixture, line
-from intermode.targets.known import SHIPPED, named
+from intermode.targets.known import SHIPPED, of_model
 from intermode.targets.lattice import grid
 from intermode.targets.shape_support import around, nearest, render
 from intermode.targets.shapes import Shapes
@@ -154,11 +154,18 @@ def test_the_share_of_lower_scores_counts_the_others():
 
 
 def test_each_shipped_model_has_its_target():
+    words = {
+        "gaussian-1d": "Gaussians at 1, 2, 3 of standard deviation 0.05",
+        "shapes-under": "shapes",
+        "shapes-local": "shapes, blank ones among them",
+    }
     assert set(SHIPPED) == set(shipped_names())
-    for model, target in SHIPPED.items():
+    for model in SHIPPED:
         text = (SHIPPED_FOLDER / model / "config.json").read_text(encoding="utf-8")
-        assert json.loads(text)["provenance"]["target"] in (target, "Gaussians at 1, 2, 3 of standard deviation 0.05")
-        assert named(target).label(named(target).sample(5, 0)).rate == 0
+        assert json.loads(text)["provenance"]["target"] == words.get(model, model)
+        assert of_model(model).label(of_model(model).sample(5, 0)).rate == 0
+    blank = torch.full((1, 1, 64, 64), -1.0)
+    assert [of_model(name).label(blank).rate for name in ("shapes", "shapes-local")] == [1, 0]
 
 
 @pytest.fixture(scope="module")
