@@ -354,6 +354,30 @@ def test_a_detector_in_critical_windows_is_its_own_row_and_chooses_nothing():
     assert alone["cell-gaussian-1d-well-lid"].identity == found["cell-gaussian-1d-well-lid"].identity
 
 
+def test_an_audit_asks_another_model_and_is_no_detector_of_this_one(kept):
+    found = jobs(configured(STUDY, "quick"))
+    assert [name for name in found if name.endswith("-audit")] == [
+        "cell-shapes-local-bias-audit",
+        "cell-shapes-local-lid-audit",
+    ]
+    cell = found["cell-shapes-local-lid-audit"].inputs
+    assert cell["model"].identity == found["model-shapes-well"].identity != found["model-shapes-local"].identity
+    assert cell["windows"].inputs["model"].identity == cell["model"].identity
+    assert cell["pool"].identity == found["pool-shapes-local"].identity
+    source = SOURCES["shapes-local"]
+    images = replace(kept, content=np.ones(240, int))
+    rows = [
+        row_of(images, source, 0, name, "", COST, images.bad + noise * np.random.default_rng(6).standard_normal(240))
+        for name, noise in (("lid-audit", 0.1), ("hal", 2.0), ("knn", 1.0))
+    ]
+    measured = of_the_best(source, rows, {"knn": "a time"})
+    assert measured["best_relative_time"] == "a time"  # the best of its own
+    assert measured["audit_matched_auroc"].value == rows[0]["matched_auroc"] > measured["best_matched_auroc"].value
+    asked = {claim.measure for claim in claims(Config(targets=("shapes-local", "shapes-off-support-well")))}
+    assert "shapes-local_audit_matched_auroc" in asked
+    assert "shapes-off-support-well_audit_matched_auroc" not in asked
+
+
 OWN = """
 import torch
 
@@ -469,6 +493,7 @@ def test_smoke_tier_resumes_its_cells(tmp_path):
         ({"detectors": ("no_module_of_mine:Name",)}, "cannot import no_module_of_mine"),
         ({"detectors": ()}, "at least one"),
         ({"critical": ("knn",)}, "critical: knn looks at no timesteps"),
+        ({"audit": ("white",)}, "audit: white looks at no timesteps"),
         ({"images": 0}, "images"),
         ({"image_steps": 1}, "steps"),
         ({"undertraining": 0.0}, "undertraining"),

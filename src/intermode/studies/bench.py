@@ -31,6 +31,7 @@ from intermode.evaluation import Estimate, detection, matched, ratio_over_seeds,
 from intermode.jobs import Job
 from intermode.leaderboard import rank
 from intermode.studies.bench_cells import (
+    AUDIT,
     CHAIN,
     ENDS,
     OFF_SUPPORT,
@@ -60,6 +61,8 @@ CHEAP = 0.05
 COMBINED = "combined"
 ALPHAS = (0.01, 0.02, 0.05)
 """Shares of good samples that a conformal threshold may lose."""
+AUDITED = 0.9
+"""AUROC at equal content that is claimed of another model."""
 APART = 1e-9
 """A difference of AUROCs that is one: two that are perfect are equal, and neither beats the other."""
 MARGIN = 2
@@ -77,6 +80,7 @@ class Config:
         targets: models to score samples of; target-well is trained to the end, target-under hardly.
         detectors: names of the registry, or module:Name of one's own.
         critical: names of those that are also asked in the model's critical windows, where no setting is chosen.
+        audit: names of those that ask another model, too, where there is one, in its critical windows.
         draw: samples drawn of the best model of the 1-D mixture; fewer of those that hallucinate more.
         images: images drawn of each model.
         image_steps: respaced steps of the chain that draws them.
@@ -91,6 +95,7 @@ class Config:
     targets: tuple[str, ...] = tuple(SOURCES)
     detectors: tuple[str, ...] = tuple(DETECTORS)
     critical: tuple[str, ...] = ("residual", "bias", "lid", "hal-renoise")
+    audit: tuple[str, ...] = ("bias", "lid")
     draw: int = 1_000_000
     images: int = 768
     image_steps: int = 50
@@ -104,9 +109,9 @@ class Config:
     def __post_init__(self) -> None:
         if unknown := [word for word in self.targets if word not in SOURCES]:
             raise InputError(f"targets: unknown {unknown[0]!r}; choose from {', '.join(SOURCES)}")
-        for name in ("targets", "detectors", "critical"):
+        for name in ("targets", "detectors", "critical", "audit"):
             chosen = getattr(self, name)
-            if (not chosen and name != "critical") or len(set(chosen)) < len(chosen):
+            if (not chosen and name in ("targets", "detectors")) or len(set(chosen)) < len(chosen):
                 raise InputError(f"{name}: {' '.join(chosen) or 'none'}; each at most once, and at least one")
         check_least(self, 1, "draw", "images", "image_steps", "hallucinated", "in_support", "images_kept", "fitting")
         check_least(self, 0, "seed")
@@ -122,11 +127,12 @@ class Config:
         if lacking := [word for word, d in zip(self.detectors, found, strict=True) if not hasattr(d, "nfe")]:
             raise InputError(f"detectors: {lacking[0]} has no nfe, its network evaluations for each sample")
         where = Setting(tuple(target.shape), target, window="critical")
-        for name in self.critical:
+        for field, name in (*(("critical", name) for name in self.critical), *(("audit", name) for name in self.audit)):
             if not isinstance(getattr(make(name, where), "window", None), Critical):
-                raise InputError(f"critical: {name} looks at no timesteps; choose lid, bias, residual or hal-renoise")
+                raise InputError(f"{field}: {name} looks at no timesteps; choose lid, bias, residual or hal-renoise")
         own = {d.name if ":" in word else word: word for word, d in zip(self.detectors, found, strict=True)}
-        return own | {(word := f"{name}{CRITICAL}"): word for name in self.critical}
+        more = *(f"{name}{CRITICAL}" for name in self.critical), *(f"{name}{AUDIT}" for name in self.audit)
+        return own | {word: word for word in more}
 
     @property
     def drawings(self) -> dict[str, list[Source]]:
@@ -184,6 +190,10 @@ def jobs_of(config: Config, drawing: str, sources: Sequence[Source]) -> dict[str
             inputs["watched"] = drawn(f"drawn-for-{cell}", [own])
         if word.endswith(CRITICAL):
             inputs["windows"] = critical
+        elif word.endswith(AUDIT):
+            of = next(one for one in SOURCES.values() if one.drawing == source.auditor)
+            inputs["model"] = model_job(f"model-{of.drawing}", of.trained(config.seed, config.undertraining))
+            inputs["windows"] = windows_job(f"windows-{of.drawing}", inputs["model"])
         found[f"cell-{drawing}-{name}"] = Job(cell, score_cell, {**fingerprint(word, setting), **asked}, inputs)
     return found
 
@@ -216,7 +226,8 @@ def measure(config: Config, found: Found, source: Source, measured: Measured) ->
     rows: list[Row] = []
     for detector, word in config.names.items():
         if not source.takes(word):
-            measured.notes.append(f"{name}: {detector} scores images alone.")
+            if not word.endswith(AUDIT):
+                measured.notes.append(f"{name}: {detector} scores images alone.")
             continue
         try:
             record, parts = cell_of(found, source, detector)
@@ -226,7 +237,7 @@ def measure(config: Config, found: Found, source: Source, measured: Measured) ->
         scores[detector] = parts["scores"]
         times[detector] = relative_time(record["seconds"], kept.evaluation_s)
         cost: Row = {"nfe": record["nfe"], "relative_time": times[detector].value}
-        cost["tuned"] = "no" if detector.endswith(CRITICAL) else "on the validation half"
+        cost["tuned"] = "no" if detector.endswith((CRITICAL, AUDIT)) else "on the validation half"
         rows.append(row_of(kept, source, config.seed, detector, record["settings"], cost, parts["scores"]))
         if "calibration" in parts:
             measured.series.setdefault("conformal", []).extend(conformal(source, detector, parts, kept))
@@ -268,15 +279,20 @@ def row_of(kept: Kept, source: Source, seed: int, name: str, settings: str, cost
 
 
 def rows_of(rows: Sequence[Row], source: Source) -> list[Row]:
-    """Of one model, the best AUROC first; the ends of the scale left out."""
-    here = [r for r in rows if (r["target"], r["model"]) == (source.target, source.model)]
-    return sorted((r for r in here if r["detector"] not in ENDS), key=lambda r: -r["auroc"])
+    """Of one model, the best AUROC first; without the ends of the scale, and what asks another model."""
+    here = [r for r in rows if (r["target"], r["model"]) == (source.target, source.model) and alone(r)]
+    return sorted(here, key=lambda r: -r["auroc"])
+
+
+def alone(row: Row) -> bool:
+    """Whether it is a detector, and asks no other model."""
+    return row["detector"] not in ENDS and not row["detector"].endswith(AUDIT)
 
 
 def combined(kept: Kept, source: Source, seed: int, scores: dict[str, np.ndarray], rows: Sequence[Row]) -> list[Row]:
     """The best pair of cheap scores, by a logistic model of their ranks; chosen and fitted on the validation half."""
     half = kept.validation
-    cheap = {r["detector"]: r for r in rows if r["nfe"] <= CHEAP * CHAIN and r["detector"] not in ENDS}
+    cheap = {r["detector"]: r for r in rows if r["nfe"] <= CHEAP * CHAIN and alone(r)}
     within = {name: ranks_within(scores[name], scores[name][half]) for name in cheap}
     best: tuple[float, str, tuple[str, ...], np.ndarray] = (-1.0, "", (), np.zeros(0))
     for pair in itertools.combinations(cheap, 2):
@@ -306,6 +322,9 @@ def of_the_best(source: Source, rows: Sequence[Row], times: dict[str, Estimate])
             max(single, key=lambda r: (r["removed_at_99_9_kept"], r["auroc"])), "removed_at_99_9_kept"
         )
     else:
+        audits = [r for r in rows if r["detector"] == f"lid{AUDIT}" and r.get("matched_auroc") is not None]
+        if audits:
+            found["audit_matched_auroc"] = statistic(audits[0], "matched_auroc")
         if "hal" in of:
             found["auroc_over_hal"] = difference(best, of["hal"])
         if equal := [r for r in single if r.get("matched_auroc") is not None]:
@@ -395,6 +414,10 @@ def claims(config: Config) -> list[Claim]:
     two = "two cheap scores together beat the best single one (AUROC less its, from the ends of both, over 0)"
     most = "the best detector removes 99.9 % of the hallucinations and keeps {} % of the others"
     more = "the best detector beats Hal (its AUROC less Hal's, from the ends of both intervals, over 0)"
+    audited = (
+        "another model (lid, in its critical windows) tells them from others with as many shapes: AUROC, at least "
+    )
+    audited += f"{AUDITED:g}"
     costs = f"the best detector costs under 5 % of generating the sample in {CHAIN} steps (measured time)"
     chosen = DEFAULTS["finished"] if DEFAULTS["finished"] in config.names else "the best detector"
     said: list[tuple[str, str, str, Bound, str]] = []
@@ -404,6 +427,8 @@ def claims(config: Config) -> list[Claim]:
             said.append((name, "best-999", "best_removed_at_99_9_kept", at_least(0.999), most.format(99.9)))
         elif "hal" in config.names:
             said.append((name, "better-than-hal", "auroc_over_hal", at_least(APART), more))
+        if SOURCES[name].auditor and "lid" in config.audit:
+            said.append((name, "audit", "audit_matched_auroc", at_least(AUDITED), audited))
         said.append((name, "cost", "best_relative_time", below(CHEAP), costs))
         said.append((name, "combined", "auroc_of_two_over_one", at_least(APART), two))
     for name, alpha, part in itertools.product(config.targets, ALPHAS, PARTS):

@@ -49,6 +49,7 @@ from intermode.study.steps import denoiser_of, pool_of, windows_known
 from intermode.targets.shape_oracle import ShapeLabels
 
 __all__ = [
+    "AUDIT",
     "CHAIN",
     "ENDS",
     "SOURCES",
@@ -69,6 +70,8 @@ CONFORMAL_IMAGES = 120
 """Images of the data that are scored for conformal thresholds, and as many to check them."""
 FITTING_IMAGES = 500
 """Images that detectors are fitted on."""
+AUDIT = "-audit"
+"""Ends the name of a detector that asks another model, in the critical windows of that one."""
 ENDS = ("random", "white", "oracle")
 """Not detectors, but the ends of the scale, and of images what content alone tells."""
 OFF_SUPPORT = "hallucinated"
@@ -92,6 +95,7 @@ class Source:
         label: which label counts: hallucinated (off the support) or duplicate (the paper's, for shapes).
         steps: optimiser steps of an undertrained model.
         draw: share of the config's ``draw`` that is enough here.
+        auditor: name of the drawing whose model scores these images, too.
     """
 
     target: str
@@ -100,6 +104,7 @@ class Source:
     label: str = OFF_SUPPORT
     steps: int = 0
     draw: float = 1.0
+    auditor: str = ""
 
     @property
     def name(self) -> str:
@@ -121,6 +126,8 @@ class Source:
 
     def takes(self, detector: str) -> bool:
         """Whether a detector can score its samples."""
+        if detector.endswith(AUDIT):
+            return bool(self.auditor)
         return self.image or detector not in IMAGES_ALONE
 
     def trained(self, seed: int = 0, undertraining: float = 1.0) -> Model:
@@ -143,8 +150,8 @@ SOURCES = {
         Source("grid", "under", "grid", steps=3000, draw=0.02),
         Source("diamond", "well", "diamond", draw=0.2),
         # of the network that sees all, hardly one image in a hundred has two of a kind: too few to judge by
-        Source("shapes", "local", "shapes", "duplicate"),
-        Source("shapes-off-support", "local", "shapes"),
+        Source("shapes", "local", "shapes", "duplicate", auditor="shapes-well"),
+        Source("shapes-off-support", "local", "shapes", auditor="shapes-well"),
         Source("shapes-off-support", "well", "shapes"),
     )
 }
@@ -245,8 +252,8 @@ def candidates(name: str, setting: Setting) -> list[Detector]:
     Raises:
         InputError: a name that the registry does not know.
     """
-    if name.endswith(CRITICAL):
-        return [make(name.removesuffix(CRITICAL), replace(setting, window="critical"))]
+    if name.endswith((CRITICAL, AUDIT)):
+        return [make(name.removesuffix(CRITICAL).removesuffix(AUDIT), replace(setting, window="critical"))]
     image, features = setting.image, setting.features
     low: tuple[tuple[int, ...], ...] = ((0, 1), (1, 2, 3), (3, 5, 7, 10), (10, 15, 20))
     near = ((10, 20), (25, 50, 100), (100, 200), (200, 300, 400), (400, 500, 600)) if image else low
