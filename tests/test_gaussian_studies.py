@@ -273,7 +273,8 @@ def test_sweeps_measure_every_setting_for_every_seed(unbroken):
 
 def test_the_ends_of_a_sweep_may_have_more_seeds_and_facts_may_lack_a_part():
     study = find("gaussian-1d-sweeps")
-    settings = {**SETTINGS["gaussian-1d-sweeps"], "seeds": 1, "more": ("timesteps",), "more_seeds": 3}
+    # a list, as JSON has it
+    settings = {**SETTINGS["gaussian-1d-sweeps"], "seeds": 1, "more": ["timesteps"], "more_seeds": 3}
     config = configured(study, "smoke", settings)
     seeds = {x: setting.seeds(config) for x, setting in {s.id: s for s in sweeps(config)}["timesteps"].settings.items()}
     assert seeds == {20: 3, 40: 3}

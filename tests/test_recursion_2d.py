@@ -137,7 +137,7 @@ def test_smoke_tier_decides_by_intervals(tmp_path: Path) -> None:
     first = [[row for row in rows if row["generation"] == 0] for rows in metrics["series"].values()]
     assert first[0] == first[1] == first[2]  # generation 0 has seen no selection
     claims = {claim["id"]: claim for claim in metrics["claims"]}
-    assert list(claims) == ["grows", "filter-1", "filter-2", "filter-every"]
+    assert list(claims) == ["grows", "filter-1", "filter-2", "repair-1", "repair-2", "filter-every"]
     for claim in claims.values():
         bound = float(claim["bound"].split()[-1])
         assert (claim["holds"] is None) == (claim["low"] <= bound < claim["high"])

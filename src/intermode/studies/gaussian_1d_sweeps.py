@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -105,6 +105,11 @@ class Config:
     def seed(self) -> int:
         return self.model.seed
 
+    @cached_property
+    def sweeps(self) -> list[Sweep]:
+        """Found once: every setting asks for them."""
+        return sweeps(self)
+
 
 class Setting(NamedTuple):
     """A model, of the first seed, and the steps that it is sampled in; all of its schedule for None."""
@@ -114,7 +119,7 @@ class Setting(NamedTuple):
 
     def seeds(self, config: Config) -> int:
         """How many models there are of it."""
-        ends = [sweep.settings[x] for sweep in sweeps(config) if sweep.id in config.more for x in sweep.ends or ()]
+        ends = [sweep.settings[x] for sweep in config.sweeps if sweep.id in config.more for x in sweep.ends or ()]
         return max(config.seeds, config.more_seeds) if self in ends else config.seeds
 
     def names(self, config: Config) -> list[str]:
@@ -201,9 +206,8 @@ class Sweep(NamedTuple):
         return self.id.replace("-", "_")
 
 
-@lru_cache(maxsize=4)
 def sweeps(config: Config) -> list[Sweep]:
-    """The most valuable first; each setting asks for them."""
+    """The most valuable first."""
     base, noise, far = config.model, config.model.noise, config.far_means
     means, sigma, T = base.target.means, base.target.sigma, noise.timesteps
 
