@@ -271,7 +271,7 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
-VALUE = re.compile(r"<!-- =([\w-]+)/(\w+) -->.*?<!-- / -->", re.DOTALL)
+VALUE = re.compile(r"<!-- =([\w-]+)/([\w-]+?) -->.*?<!-- / -->", re.DOTALL)
 
 
 def with_values(text: str) -> str:
