@@ -21,7 +21,7 @@ from intermode.errors import InputError
 from intermode.evaluation import detection, over_seeds, share
 from intermode.jobs import Done, Store
 from intermode.studies import find
-from intermode.studies.gaussian_1d_sweeps import masses, same_noise, sweeps
+from intermode.studies.gaussian_1d_sweeps import masses, same_noise
 from intermode.study import Found, Measured, configured, reproduce
 from intermode.study.configs import LinearNoise
 from intermode.study.steps import counts_of, pool_of
@@ -276,9 +276,9 @@ def test_the_ends_of_a_sweep_may_have_more_seeds_and_facts_may_lack_a_part():
     # a list, as JSON has it
     settings = {**SETTINGS["gaussian-1d-sweeps"], "seeds": 1, "more": ["timesteps"], "more_seeds": 3}
     config = configured(study, "smoke", settings)
-    seeds = {x: setting.seeds(config) for x, setting in {s.id: s for s in sweeps(config)}["timesteps"].settings.items()}
+    seeds = {x: setting.seeds(config) for x, setting in {s.id: s for s in config.sweeps}["timesteps"].settings.items()}
     assert seeds == {20: 3, 40: 3}
-    sizes = {s.id: s for s in sweeps(config)}["size-1-2-3"].settings
+    sizes = {s.id: s for s in config.sweeps}["size-1-2-3"].settings
     assert {x: setting.seeds(config) for x, setting in sizes.items()} == {
         100: 1,
         400: 3,
@@ -372,7 +372,7 @@ def test_scaled_betas_end_at_the_same_noise(timesteps):
 
 def test_settings_that_share_a_model_train_it_once():
     config = configured(find("gaussian-1d-sweeps"), "quick")
-    asked = [setting for sweep in sweeps(config) for setting in sweep.settings.values() if not setting.steps]
+    asked = [setting for sweep in config.sweeps for setting in sweep.settings.values() if not setting.steps]
     assert asked.count(asked[-1]) < len(asked) > len(set(asked)) == 12
 
 

@@ -98,7 +98,7 @@ class Config:
         check_least(self, 0, "stream_samples", "epochs", "more_seeds")
         check_least(self, 2, "points")
         _ = Ancestral(self.variance)
-        if unknown := set(self.more) - {sweep.id for sweep in sweeps(self)}:
+        if unknown := set(self.more) - {sweep.id for sweep in self.sweeps}:
             raise InputError(f"more: unknown sweep {min(unknown)}")
 
     @property
@@ -107,8 +107,8 @@ class Config:
 
     @cached_property
     def sweeps(self) -> list[Sweep]:
-        """Found once: every setting asks for them."""
-        return sweeps(self)
+        """The most valuable first; found once, since every setting asks for them."""
+        return sweeps_of(self)
 
 
 class Setting(NamedTuple):
@@ -206,8 +206,8 @@ class Sweep(NamedTuple):
         return self.id.replace("-", "_")
 
 
-def sweeps(config: Config) -> list[Sweep]:
-    """The most valuable first."""
+def sweeps_of(config: Config) -> list[Sweep]:
+    """For :attr:`Config.sweeps`."""
     base, noise, far = config.model, config.model.noise, config.far_means
     means, sigma, T = base.target.means, base.target.sigma, noise.timesteps
 
@@ -255,8 +255,8 @@ def same_noise(noise: LinearNoise, timesteps: int) -> LinearNoise:
 def jobs(config: Config) -> dict[str, Job]:
     """Seed by seed: the base, what the claims compare, and then all that lies between."""
     found: dict[str, Job] = {}
-    compared = [s.settings[x] for s in sweeps(config) for x in s.ends or (s.settings if s.figure == "far" else ())]
-    others = [setting for sweep in sweeps(config) for setting in sweep.settings.values()]
+    compared = [s.settings[x] for s in config.sweeps for x in s.ends or (s.settings if s.figure == "far" else ())]
+    others = [setting for sweep in config.sweeps for setting in sweep.settings.values()]
     for setting in dict.fromkeys([Setting(config.model), *compared, *others]):
         for k, (name, mass) in enumerate(zip(setting.names(config), setting.masses(config), strict=True)):
             sampler = Ancestral(config.variance, setting.steps)
@@ -297,7 +297,7 @@ def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
 
     def measure(config: Config, found: Found) -> Measured:
         measured = Measured(series={figure: []})
-        for sweep in (sweep for sweep in sweeps(config) if sweep.figure == figure):
+        for sweep in (sweep for sweep in config.sweeps if sweep.figure == figure):
             for x, setting in sweep.settings.items():
                 by_seed = list(masses(config, found, setting).values())
                 if len(by_seed) < (asked := setting.seeds(config)):
@@ -327,7 +327,7 @@ def measure_of(figure: str) -> Callable[[Config, Found], Measured]:
 
 def gaps(config: Config, found: Found) -> Measured:
     """The two gaps of the mixture with one mode moved away."""
-    (far,) = (sweep.settings[config.far_means] for sweep in sweeps(config) if sweep.id == "far")
+    (far,) = (sweep.settings[config.far_means] for sweep in config.sweeps if sweep.id == "far")
     target = far.model.target.target
     laws = finished(found, far.masses(config))
     by_seed = {}
@@ -344,7 +344,7 @@ def gaps(config: Config, found: Found) -> Measured:
 
 def claims(config: Config) -> list[Claim]:
     found = []
-    for sweep in sweeps(config):
+    for sweep in config.sweeps:
         if sweep.ends:
             statement, paper = CLAIMS[sweep.figure]
             words = statement.format(*sweep.ends, sweep.label)
@@ -390,7 +390,7 @@ def densities(figure: str) -> Picture:
 
     def draw(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
         rows: list[Any] = []
-        for sweep in (sweep for sweep in sweeps(config) if sweep.figure == figure and sweep.settings):
+        for sweep in (sweep for sweep in config.sweeps if sweep.figure == figure and sweep.settings):
             rows.append([])
             for x, setting in sweep.settings.items():
                 edges = histogram_edges(setting.model.target.target)
@@ -447,7 +447,7 @@ FIGURES = {
 def pictures(config: Config) -> list[Picture]:
     found = [picture for name in FIGURES for picture in (curve(name), densities(name))]
     if config.stream_samples:
-        whole = (s for sweep in sweeps(config) for s in sweep.settings.values() if not s.steps)
+        whole = (s for sweep in config.sweeps for s in sweep.settings.values() if not s.steps)
         found += [histogram(config, setting) for setting in dict.fromkeys(whole)]
     return found
 

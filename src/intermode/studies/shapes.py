@@ -502,7 +502,7 @@ STUDY = Study(
         },
         "quick": {},
         "long": {
-            "model": LocalShapesModel(), "auditor": ShapesModel(shipped="shapes"),
+            "model": LocalShapesModel(shipped="shapes-local"), "auditor": ShapesModel(shipped="shapes"),
             "pool.steps": 50, "pool.n": 12_000, "scored": 1500,
         },
         "paper": {

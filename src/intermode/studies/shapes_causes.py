@@ -8,8 +8,8 @@ they are; other predictions; other amounts of data and of training; and targets 
 
 What an image is, the oracle of :mod:`intermode.targets.shape_oracle` says. The networks fold 4×4 pixels into channels,
 which the paper's U-Net does not; it looks at single pixels and has attention. All are trained and sampled with
-activations in bfloat16, which takes six tenths of the time on a processor that knows it; one that predicts the noise loses
-most by it, since :math:`\hat x_0` divides its errors by the signal.
+activations in bfloat16, which takes six tenths of the time on a processor that knows it; one that predicts the noise
+loses most by it, since :math:`\hat x_0` divides its errors by the signal.
 """
 
 from __future__ import annotations
