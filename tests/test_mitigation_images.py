@@ -8,7 +8,8 @@ import torch
 from intermode.critical import critical_windows
 from intermode.errors import InputError
 from intermode.evaluation import ratio_of_shares, share
-from intermode.jobs import Store
+from intermode.jobs import Running, Store
+from intermode.progress import Silent
 from intermode.studies import find
 from intermode.studies import mitigation_images as page
 from intermode.studies import mitigations as study
@@ -184,6 +185,21 @@ def test_a_late_restart_after_a_repair_is_of_all_images_and_is_counted(run):
         for cost in ("restarts", "more_evaluations"):
             assert both[cost] - alone[cost] == pytest.approx(passes * (1 + len(visited)) / 20)
         assert both["touched"] == alone["touched"]
+
+
+def test_a_late_restart_after_a_repair_has_other_noise_than_its_tries(run, tmp_path, monkeypatch):
+    """An image that was restarted would otherwise come down by the same noise again."""
+    _, found, _ = run
+    name = "shapes-well-selective_repair_by_lid__then_late_restart_10__flagged__from_the_critical_window__3_passes"
+    job = find("mitigations").jobs(config())[name]
+    inputs = {key: found[f"shapes-well-{key}"] for key in ("windows", "scored")}
+    inputs |= {"model": found["model-shapes-well"], "drawn": found["shapes-well-pool"]}
+    asked = []
+    whole = page.restarted
+    monkeypatch.setattr(page, "restarted", lambda *told: asked.append(told[-1]) or whole(*told))
+    again = page.mend(Running(tmp_path, job.config, inputs, {}, Silent()))
+    assert asked == [range(page.TRIES + 1, page.TRIES + 4)]
+    assert again["all"] == found[name].facts["all"]
 
 
 def test_restarts_are_those_of_the_sampler(run):
