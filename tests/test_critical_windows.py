@@ -325,8 +325,7 @@ def test_a_model_that_never_changes_anything_has_no_window():
 
 
 def test_the_command_writes_the_windows_and_their_figure(tmp_path, capsys):
-    model = intermode.train(LINE.sample(500, seed=0), steps=20, batch=50, schedule=SCHEDULE, out=tmp_path / "model")
-    assert model is not None
+    intermode.train(LINE.sample(500, seed=0), steps=20, batch=50, schedule=SCHEDULE, out=tmp_path / "model")
     args = ["windows", str(tmp_path / "model"), "-n", "30", "--levels", "0", "9", "60", "--target", "line"]
     assert cli.main([*args, "--out", str(tmp_path / "found")]) == 0
     told = json.loads((tmp_path / "found" / "windows.json").read_text())
