@@ -85,8 +85,9 @@ def test_output_of_a_diffusers_model_is_unwrapped(schedule):
     assert torch.equal(plain(x_t, 3), wrapped(x_t, 3))
 
 
-def test_dtype_is_the_networks(schedule, network):
-    assert NetworkDenoiser(network().to(torch.float16), schedule).dtype == torch.float16
+def test_dtype_is_the_networks_and_at_least_float32(schedule, network):
+    for own, works in ((torch.float16, torch.float32), (torch.float64, torch.float64)):
+        assert NetworkDenoiser(network().to(own), schedule).dtype == works
 
 
 @pytest.mark.parametrize("t", [0, 5, 20, 39])

@@ -14,18 +14,18 @@ from intermode.sampling import Plan, generate, replay, sample, score
 from intermode.schedules import cosine
 from intermode.training import TrainConfig, fit
 
-CLASSED = {"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4, "classes": 3}
+CLASSED = {"kind": "unet", "sample_size": 8, "channels": [64], "patch": 4, "classes": 3}
 
 
 @pytest.fixture(scope="module")
 def denoiser():
-    network = build(CLASSED, 1).eval().requires_grad_(False)
-    network.unet.class_embedding.weight *= 100  # fresh weights hardly listen to the class
+    network = build(CLASSED, 1).eval().requires_grad_(False).double()
+    network.unet.class_embedding.weight *= 10  # fresh weights hardly listen to the class
     return NetworkDenoiser(network, cosine(20), "v")
 
 
 def image(count=4):
-    return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 LABELS = torch.tensor([0, 2, 1, 2])

@@ -61,9 +61,20 @@ def test_each_sample_is_told_its_own_timestep():
     assert not torch.allclose(network(x, torch.tensor(1)).sample[1:], network(x, t).sample[1:], atol=1e-3)
 
 
+@torch.no_grad()
+def test_each_sample_is_told_its_own_class_and_the_last_one_means_that_none_is_given():
+    network, x, t = build({**SMALL, "classes": 3}), image(3), torch.tensor(5)
+    labels = torch.tensor([2, 0, 3])
+    together = network(x, t, labels).sample
+    apart = [network(x[k : k + 1], t, labels[k : k + 1]).sample for k in range(3)]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+    assert torch.allclose(network(x[2:], t).sample, together[2:], atol=1e-5)
+    assert not torch.allclose(network(x[:2], t).sample, together[:2], atol=1e-3)
+
+
 def test_every_parameter_matters():
-    network = build({**SMALL, "attention": True})
-    network(image(2), torch.tensor([1, 7])).sample.square().sum().backward()
+    network = build({**SMALL, "attention": True, "classes": 2})
+    network(image(3), torch.tensor([1, 7, 9]), torch.tensor([0, 1, 2])).sample.square().sum().backward()
     assert all(p.grad.abs().max() > 0 for p in network.parameters())
 
 

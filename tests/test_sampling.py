@@ -364,12 +364,12 @@ def test_detectors_that_learn_are_shown_the_data_first(denoiser, name, modes):
         intermode.sample(denoiser, 10, sampler=SAMPLER, detectors=name)
 
 
-CLASSED = {"kind": "unet", "sample_size": 8, "channels": [32], "patch": 4, "classes": 3}
+CLASSED = {"kind": "unet", "sample_size": 8, "channels": [64], "patch": 4, "classes": 3}
 
 
 def test_classes_come_in_one_mapping_one_for_each_or_one_for_all():
     network = build(CLASSED, 1).eval().requires_grad_(False)
-    network.unet.class_embedding.weight *= 100  # fresh weights hardly listen to the class
+    network.unet.class_embedding.weight *= 10  # fresh weights hardly listen to the class
     model, settings = NetworkDenoiser(network, cosine(20), "v"), {"sampler": DDIM(steps=3), "detectors": ()}
     labels = [0, 2, 1, 2, 2]
     expected = generate(model, DDIM(steps=3), Plan(5, (1, 8, 8), chunk=5), class_labels=torch.tensor(labels))

@@ -106,39 +106,35 @@ class Denoiser:
 
 
 class NetworkDenoiser(Denoiser):
-    """A trained network.
+    """A trained network. One of half precision is shown x_t rounded to it; x0_hat stays as precise as x_t.
 
     Args:
         network: called with (x_t, t, **condition); ``t`` is a () or (B,) int64 tensor. A `diffusers` model is
             recognised by the ``sample`` field of its output.
         schedule: that it was trained with.
         prediction: what the network's output means.
-        autocast: compute the network in this precision, torch.bfloat16 say; x0_hat stays as precise as x_t.
 
     Raises:
         InputError: an unknown prediction, or a schedule whose signal float32 cannot divide by.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: Schedule,
-        prediction: Prediction = "eps",
-        *,
-        autocast: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, network: nn.Module, schedule: Schedule, prediction: Prediction = "eps") -> None:
         if prediction not in get_args(Prediction):
             raise InputError(f"prediction: unknown {prediction!r}; choose one of {', '.join(get_args(Prediction))}")
         schedule.check_float32()
-        self.network, self.schedule, self.prediction, self.autocast = network, schedule, prediction, autocast
+        self.network, self.schedule, self.prediction = network, schedule, prediction
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        return torch.promote_types(self._weight.dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        return next(self.network.parameters())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -190,8 +186,7 @@ class NetworkDenoiser(Denoiser):
     def predict(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         """The network's own output, (B, ...)."""
         time = torch.tensor(t, device=x_t.device) if isinstance(t, int) else t
-        with torch.autocast(x_t.device.type, self.autocast, enabled=self.autocast is not None):
-            output = self.network(x_t, time, **condition)
+        output = self.network(x_t.to(self._weight.dtype), time, **condition)
         output = output.sample if hasattr(output, "sample") else output
         return output.to(x_t.dtype)
 

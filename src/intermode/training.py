@@ -123,7 +123,7 @@ class Trained(NetworkDenoiser):
     """
 
     def __init__(self, denoiser: NetworkDenoiser, losses: np.ndarray, seconds: float) -> None:
-        super().__init__(denoiser.network, denoiser.schedule, denoiser.prediction, autocast=denoiser.autocast)
+        super().__init__(denoiser.network, denoiser.schedule, denoiser.prediction)
         self.losses, self.seconds = losses, seconds
 
     def record(self, samples: int) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class LocalConvModel(ModelMixin, ConfigMixin):
         reach: blocks that look at neighbouring patches.
         position: embed places.
         attention: look at everything, once.
+        classes: number K of classes 0..K - 1 it is told; class K then means that none is given (Ho & Salimans 2022).
 
     Raises:
         InputError: patches that do not divide the image, a width that is no multiple of 32, or a reach outside
@@ -101,6 +102,7 @@ class LocalConvModel(ModelMixin, ConfigMixin):
         reach: int = 4,
         position: bool = True,
         attention: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if patch < 1 or sample_size % patch:
@@ -112,6 +114,7 @@ class LocalConvModel(ModelMixin, ConfigMixin):
         folded, side = in_channels * patch**2, sample_size // patch
         self.frequencies = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time = TimestepEmbedding(width, width)
+        self.told = nn.Embedding(classes + 1, width) if classes else None
         self.input = nn.Conv2d(folded, width, 1)
         self.where = nn.Parameter(torch.randn(1, width, side, side) * 0.02) if position else None
         self.body = nn.ModuleList(Block(width, 3 if k < reach else 1) for k in range(blocks))
@@ -122,7 +125,7 @@ class LocalConvModel(ModelMixin, ConfigMixin):
     @property
     def description(self) -> dict[str, Any]:
         """What :func:`intermode.networks.build` needs to make it again."""
-        names = ("sample_size", "in_channels", "patch", "width", "blocks", "reach", "position", "attention")
+        names = ("sample_size", "in_channels", "patch", "width", "blocks", "reach", "position", "attention", "classes")
         return {"kind": "local", **{name: self.config[name] for name in names}}
 
     @property
@@ -132,11 +135,15 @@ class LocalConvModel(ModelMixin, ConfigMixin):
         return int(self.config["in_channels"]), size, size
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | float, class_labels: None = None, return_dict: bool = True
+        self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | None = None, return_dict: bool = True
     ) -> UNet2DOutput | tuple[Any]:
-        """(B, *shape) from ``sample`` of that shape and a () or (B,) timestep."""
+        """(B, *shape) from ``sample`` of that shape, a () or (B,) timestep and (B,) classes, unless none is given."""
         t = torch.as_tensor(timestep, device=sample.device).reshape(-1)
-        time = silu(self.time(self.frequencies(t).to(sample.dtype)))
+        time = self.time(self.frequencies(t).to(sample.dtype))
+        if self.told is not None:
+            none_given = torch.tensor([self.config["classes"]], device=sample.device)
+            time = time + self.told(none_given if class_labels is None else class_labels)
+        time = silu(time)
         h = self.input(pixel_unshuffle(sample, self.config["patch"]).contiguous(memory_format=torch.channels_last))
         if self.where is not None:
             h = h + self.where

@@ -105,7 +105,7 @@ class ResidualMLP(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """(B, dimensions) from x_t (B, dimensions) and t, () for the whole batch or (B,)."""
         distinct, inverse = torch.unique(t, return_inverse=True) if t.ndim else (t.reshape(1), None)
-        time = self.embed(sinusoidal(distinct, self.width))
+        time = self.embed(sinusoidal(distinct, self.width).to(x_t.dtype))
         h = self.input(x_t)
         for _ in range(self.repeat):
             for block in self.blocks:

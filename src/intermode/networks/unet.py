@@ -35,7 +35,9 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin):
         sample_size: pixels along a side.
         in_channels: of an image.
         patch: side p of the patches that are folded into channels.
-        channels: of each resolution, from the finest on; each is half as fine as the one before.
+        channels: of each resolution, from the finest on; each is half as fine as the one before. At 32 a resolution
+            sees neither timestep nor class: each of its 32 groups is one channel, and normalising takes away what is
+            added to it.
         layers: residual blocks at a resolution.
         attention: the resolutions with self-attention, counted from the finest, 0.
         classes: number K of classes 0..K - 1 it is told; class K then means that none is given (Ho & Salimans 2022).

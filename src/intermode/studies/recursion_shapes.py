@@ -253,7 +253,7 @@ STUDY = Study(
         },
         "quick": {},
         "long": {
-            "model": LocalShapesModel(), "model.train.precision": "bf16", "tuning_steps": 600,
+            "model": LocalShapesModel(), "model.train.precision": "bf16", "tuning_steps": 600, "drawing.chunk": 64,
             "arms.names": ("all", "random", "hal", "white", "bias-critical", "oracle"), "arms.extra": 1250,
             "arms.generations": 4, "arms.unfiltered_generations": 4, "arms.seeds": 2,
         },

@@ -98,7 +98,7 @@ class Config:
     longer: int = 12_000
     few: int = 500
     names: tuple[str, ...] = ()
-    pool: Pool = Pool("small", 50, 32, 4000)
+    pool: Pool = Pool("small", 50, 64, 4000)
 
     def __post_init__(self) -> None:
         check_least(self, 1, "longer", "few")

@@ -236,9 +236,13 @@ class LocalConv:
 
     def description(self, shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
         """For :func:`intermode.networks.build`."""
-        if classes:
-            raise InputError("network: the local one is told no classes")
-        return {"kind": "local", "sample_size": shape[-1], "in_channels": shape[0], **asdict(self)}
+        return {
+            "kind": "local",
+            "sample_size": shape[-1],
+            "in_channels": shape[0],
+            **asdict(self),
+            "classes": classes,
+        }
 
 
 @dataclass(frozen=True)

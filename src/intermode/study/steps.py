@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -184,10 +185,11 @@ def _viewed(folder: Path, device: str, view: View | None, fast: tuple[str, bool]
     network: Any = denoiser.network
     if device.startswith("cuda") and len(denoiser.shape) == 3:
         network = network.to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        network = copy.deepcopy(network).to(torch.bfloat16)
     if compiled:
         network = torch.compile(network)
-    autocast = torch.bfloat16 if precision == "bf16" else None
-    denoiser = NetworkDenoiser(network, denoiser.schedule, denoiser.prediction, autocast=autocast)
+    denoiser = NetworkDenoiser(network, denoiser.schedule, denoiser.prediction)
     return view.of(denoiser) if view is not None else denoiser
 
 
