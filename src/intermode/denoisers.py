@@ -126,15 +126,11 @@ class NetworkDenoiser(Denoiser):
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.promote_types(self._weight.dtype, torch.float32)
+        return torch.promote_types(next(self.network.parameters()).dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
-        return self._weight.device
-
-    @property
-    def _weight(self) -> Tensor:
-        return next(self.network.parameters())
+        return next(self.network.parameters()).device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -186,7 +182,8 @@ class NetworkDenoiser(Denoiser):
     def predict(self, x_t: Tensor, t: int | Tensor, **condition: Any) -> Tensor:
         """The network's own output, (B, ...)."""
         time = torch.tensor(t, device=x_t.device) if isinstance(t, int) else t
-        output = self.network(x_t.to(self._weight.dtype), time, **condition)
+        weight = next(self.network.parameters(), x_t)  # a function in a module's place has none
+        output = self.network(x_t.to(weight.dtype), time, **condition)
         output = output.sample if hasattr(output, "sample") else output
         return output.to(x_t.dtype)
 

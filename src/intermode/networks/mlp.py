@@ -40,15 +40,15 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, width), nn.Linear(width, width)
         self.time = nn.Linear(width, width)
-        self.act = nn.LeakyReLU(slope)
+        self.act = nn.LeakyReLU(slope, inplace=True)
 
     def forward(self, h: Tensor, time: Tensor, inverse: Tensor | None) -> Tensor:
         """h (B, width); time (U, width) embeddings of the distinct timesteps; inverse (B,) rows of them."""
         shift = self.time(time)
         if inverse is not None:
             shift = embedding(inverse, shift)
-        middle = self.linear1(self.act(self.norm1(h))) + shift
-        return h + self.linear2(self.act(self.norm2(middle)))
+        middle = self.linear1(self.act(self.norm1(h))).add_(shift)
+        return self.linear2(self.act(self.norm2(middle))).add_(h)
 
 
 class ResidualMLP(nn.Module):
