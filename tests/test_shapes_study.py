@@ -27,14 +27,14 @@ def run(tmp_path_factory):
 def test_smoke_tier_says_what_it_must(run):
     out, metrics = run
     values, measures = metrics["values"], metrics["measures"]
-    for rate in ("hallucination_rate", "off_support_rate"):
+    for rate in ("two_of_a_kind", "off_support_rate"):
         assert measures[rate]["low"] <= values[rate] <= measures[rate]["high"]
         assert (measures[rate]["n"], measures[rate]["method"]) == (16, "Wilson")
     # hardly trained, everything is off the support
     assert values["off_support_rate"] > 0.9
     assert sum(count for _, count in metrics["series"]["rules"]) == values["samples"] == 16
-    kinds = ("hallucination", "deformed", "between_places", "wrong_column", "blank")
-    assert sum(16 * values[f"{kind}_rate"] for kind in kinds) == pytest.approx(16 * values["off_support_rate"])
+    rates = ("two_of_a_kind", "deformed_rate", "between_places_rate", "wrong_column_rate", "blank_rate")
+    assert sum(16 * values[rate] for rate in rates) == pytest.approx(16 * values["off_support_rate"])
     assert [sum(counts) for counts in metrics["series"]["shapes_per_image"].values()] == [16] * 3
     ids = ["hallucinates", "duplicates-paper", "duplicates-best", "off-support-paper", "off-support-best"]
     assert [claim["id"] for claim in metrics["claims"]] == [*ids, "true-score", "hal-matched", "own-matched"]
@@ -104,12 +104,12 @@ def test_hal_is_judged_where_there_is_enough_to_judge():
     noise = np.random.default_rng(0).random(800)
     scores = {"hal": noise, "hal-0-20": noise, "hal-50-150": bad + noise}
     found = against(LABELS[1], scores, bad, 0).values
-    assert abs(found["off_support_hal_auroc"].value - 0.5) < 0.1
-    assert (found["off_support_best_window_low"], found["off_support_best_window_high"]) == (50, 150)
-    assert found["off_support_best_window_removed_at_95_kept"].value == 1
-    assert isinstance(found["off_support_hal_removed_at_95_kept"], Estimate)
+    assert abs(found["off_support_hal_paper_window_auroc"].value - 0.5) < 0.1
+    assert (found["off_support_hal_best_window_low"], found["off_support_hal_best_window_high"]) == (50, 150)
+    assert found["off_support_hal_best_removed_at_95_kept"].value == 1
+    assert isinstance(found["off_support_hal_paper_window_removed_at_95_kept"], Estimate)
     few = against(LABELS[0], scores, np.arange(800) < 9, 0)
-    assert few.values == {"hal_removed_at_95_kept": None, "best_window_removed_at_95_kept": None}
+    assert few.values == {"hal_paper_window_removed_at_95_kept": None, "hal_best_removed_at_95_kept": None}
     assert "9 of 800" in few.notes[0]
 
 

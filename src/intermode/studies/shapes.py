@@ -211,7 +211,7 @@ def rates(config: Config, found: Found) -> Measured:
             "diverged": int(pool.diverged.sum()),
             "images_per_second": config.pool.n / pool.seconds,
             "training_seconds": found["model"].facts["train_s"],
-            "hallucination_rate": share(int(labels.duplicate.sum()), config.pool.n),
+            "two_of_a_kind": share(int(labels.duplicate.sum()), config.pool.n),
             "off_support_rate": share(int(labels.hallucinated.sum()), config.pool.n),
             "hallucinated": int(labels.duplicate.sum()),
             **apart,
@@ -267,7 +267,7 @@ def hal(config: Config, found: Found) -> Measured:
 def against(label: Label, scores: Any, bad: np.ndarray, seed: int) -> Measured:
     """Hal against one label."""
     prefix = label.prefix
-    claimed = (f"{prefix}hal_removed_at_95_kept", f"{prefix}best_window_removed_at_95_kept")
+    claimed = (f"{prefix}hal_paper_window_removed_at_95_kept", f"{prefix}hal_best_removed_at_95_kept")
     measured = Measured(dict.fromkeys(claimed))
     if min(bad.sum(), (~bad).sum()) < FEWEST:
         measured.notes.append(
@@ -275,16 +275,16 @@ def against(label: Label, scores: Any, bad: np.ndarray, seed: int) -> Measured:
             "detector."
         )
         return measured
-    measured.values |= detection_values(detection(scores["hal"], bad, seed=seed), f"{prefix}hal")
+    measured.values |= detection_values(detection(scores["hal"], bad, seed=seed), f"{prefix}hal_paper_window")
     windows = compare(scores, bad, seed, "auroc")
     if windows is not None:
         best = windows.judged[windows.best]
         measured.series[f"{prefix}windows"] = windows.rows
         measured.values |= {
-            f"{prefix}best_window_low": windows.best[0],
-            f"{prefix}best_window_high": windows.best[1],
-            f"{prefix}best_window_auroc": best.auroc,
-            f"{prefix}best_window_removed_at_95_kept": best.removed_at_95_kept,
+            f"{prefix}hal_best_window_low": windows.best[0],
+            f"{prefix}hal_best_window_high": windows.best[1],
+            f"{prefix}hal_best_auroc": best.auroc,
+            f"{prefix}hal_best_removed_at_95_kept": best.removed_at_95_kept,
         }
     return measured
 
@@ -351,11 +351,11 @@ def headline(judgements: Mapping[str, Judgement]) -> dict[str, Any]:
 
 def claims(config: Config) -> list[Claim]:
     places = {
-        "paper": ("hal", "t = {}..{}, all samples".format(*config.window)),
-        "best": ("best_window", "at the best window, chosen on the other half of the samples"),
+        "paper": ("hal_paper_window", "t = {}..{}, all samples".format(*config.window)),
+        "best": ("hal_best", "at the best window, chosen on the other half of the samples"),
     }
     two = "The model draws two or more shapes of one kind, which the data never has: share of samples, at least 1 %"
-    found = [Claim("hallucinates", "hallucination_rate", at_least(0.01), two, "about 5 % (section 6)")]
+    found = [Claim("hallucinates", "two_of_a_kind", at_least(0.01), two, "about 5 % (section 6)")]
     for label in LABELS:
         hal = f"Hal removes 95 % of the samples {label.meaning} and keeps 95 % of the others"
         for word, (name, where) in places.items():
@@ -450,9 +450,9 @@ def film_strips(config: Config, found: Found, measured: Measured, path: Path) ->
 
 
 def histogram(label: Label, whose: str, config: Config, found: Found, measured: Measured, path: Path) -> str | None:
-    ends: Any = [measured.values.get(f"{label.prefix}best_window_{end}") for end in ("low", "high")]
+    ends: Any = [measured.values.get(f"{label.prefix}hal_best_window_{end}") for end in ("low", "high")]
     name, window = ("hal", config.window) if whose == "paper" else ("hal-{}-{}".format(*ends), ends)
-    if None in window or f"{label.prefix}hal_auroc" not in measured.values:
+    if None in window or f"{label.prefix}hal_paper_window_auroc" not in measured.values:
         return None
     draw_hal(path, pool_of(found["pool"]).scores[name], getattr(labels_of(config, found), label.of), window, 0.95, 0.95)
     where = "the paper's window" if whose == "paper" else "the best window"
