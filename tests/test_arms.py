@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from intermode.detect.critical import InWindows, windows_of
 from intermode.detect.lid import LID
 from intermode.engines import Here
 from intermode.errors import InputError
-from intermode.evaluation import over_seeds
+from intermode.evaluation import Estimate, over_seeds
 from intermode.jobs import Done, Job, Running, Store, run_jobs
 from intermode.progress import Silent
 from intermode.recursion import select
@@ -33,6 +34,7 @@ from intermode.study.arms import (
     curves,
     finished,
     followed,
+    growth_claims,
     key,
     recursion_jobs,
     select_data,
@@ -314,6 +316,31 @@ def test_an_arm_that_cannot_go_on_is_left_out_and_told(tmp_path: Path) -> None:
         followed(config, found)
     with pytest.raises(Missing, match=r"random is left out: .*; bias-critical is left out"):
         finished(config, Found(jobs, Store(tmp_path / "nothing"), {}))
+
+
+@pytest.mark.parametrize(
+    ("names", "arm", "last"),
+    [(("hal", "random", "all"), "all", 1), (("hal", "random"), "random", 2), (("hal",), "", 0)],
+)
+def test_growth_is_that_of_all_or_of_a_random_selection(names: tuple[str, ...], arm: str, last: int) -> None:
+    config = recursion(names=names, generations=2, unfiltered_generations=1)
+    series = {
+        name: [{"generation": g, "seed": 0, "mean": mean**g} for g in range(config.arms.last(name) + 1)]
+        for name, mean in (("hal", 2), ("random", 3), ("all", 5))
+        if name in names
+    }
+
+    def of(rows: Sequence[dict[str, Any]]) -> Estimate:
+        return Estimate(rows[0]["mean"], 0, 1)
+
+    mean = Quantity("mean", "mean", of, lambda a, b: Estimate(a[0]["mean"] / b[0]["mean"], 0, 1))
+    measured, claims = compared(config, series, [mean]), growth_claims(config, mean, "grows", "grows")
+    assert [claim.measure for claim in claims] == (["growth_mean"] if arm else [])
+    if arm:
+        assert measured.values["growth_mean"].value == 1 / series[arm][-1]["mean"]
+        assert f"generation {last}" in claims[0].statement
+    else:
+        assert "growth_mean" not in measured.values
 
 
 def test_critical_arms_share_the_windows_of_generation_0() -> None:

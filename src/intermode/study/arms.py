@@ -100,6 +100,11 @@ class Arms:
         if not self.names or len(set(self.names)) < len(self.names):
             raise InputError(f"arms: {' '.join(self.names) or 'none'}; name at least one, each once")
 
+    @property
+    def unfiltered(self) -> str | None:
+        """The arm that shows growth: all, or a random selection, which has the same law; None if there is neither."""
+        return next((name for name in ("all", "random") if name in self.names), None)
+
     def last(self, name: str) -> int:
         """The last generation of an arm."""
         return self.unfiltered_generations if name == "all" else self.generations
@@ -398,7 +403,7 @@ def compared(
         values = {f"generation_0_{q.name}": mean(q, next(iter(series)), 0)}
         for arm in arms.names:
             values[f"{arm}_last_{q.name}"] = mean(q, arm, arms.last(arm))
-            if q.ratio is not None and arm == "all":
+            if q.ratio is not None and arm == arms.unfiltered:
                 values[f"growth_{q.name}"] = ratio(q, arm, 0, arm, arms.last(arm))
             for other in others if arm not in UNSCORED else ():
                 if q.ratio is None or other == arm or other not in arms.names:
@@ -410,11 +415,12 @@ def compared(
 
 
 def growth_claims(config: Recursion, quantity: Quantity, id: str, paper: str) -> list[Claim]:
-    """That it grows without a filter, if there is an arm without one."""
-    last = config.arms.unfiltered_generations
+    """That it grows without a filter, if there is an arm without one (see :class:`Arms`)."""
+    if (arm := config.arms.unfiltered) is None:
+        return []
+    last = config.arms.last(arm)
     statement = f"Without a filter the {quantity.words} grows: generation 0 over generation {last}, under 1"
-    claim = Claim(id, f"growth_{quantity.name}", below(1.0), statement, paper)
-    return [claim] if "all" in config.arms.names else []
+    return [Claim(id, f"growth_{quantity.name}", below(1.0), statement, paper)]
 
 
 def filter_claims(
