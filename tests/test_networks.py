@@ -5,7 +5,7 @@ import torch
 
 from intermode.errors import InputError
 from intermode.networks import build
-from intermode.networks.mlp import sinusoidal
+from intermode.networks.mlp import ROWS, sinusoidal
 
 MLP = {"kind": "mlp", "dimensions": 2, "width": 16}
 
@@ -29,6 +29,15 @@ def test_a_timestep_for_all_is_the_same_as_one_for_each():
     for t in (0, 3, 999):
         expected = network(x, torch.full((30,), t))
         assert torch.allclose(network(x, torch.tensor(t)), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, ROWS, 2 * ROWS + 1])
+def test_without_gradients_it_goes_by_parts_to_the_same_answers(count):
+    network, (x, t) = build(MLP), inputs(count)
+    for asked in (t, torch.tensor(3)):
+        expected = network(x, asked)
+        with torch.no_grad():
+            assert torch.allclose(network(x, asked), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_mixed_timesteps_reach_their_own_samples():
