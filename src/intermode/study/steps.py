@@ -186,7 +186,7 @@ def _viewed(folder: Path, device: str, view: View | None, fast: tuple[str, bool]
     if device.startswith("cuda") and len(denoiser.shape) == 3:
         network = network.to(memory_format=torch.channels_last)
     if precision == "bf16":
-        network = copy.deepcopy(network).to(torch.bfloat16)
+        network = copy.deepcopy(network).bfloat16()  # at `to` diffusers would warn of nothing
     if compiled:
         network = torch.compile(network)
     denoiser = NetworkDenoiser(network, denoiser.schedule, denoiser.prediction)
