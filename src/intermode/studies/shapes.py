@@ -296,10 +296,8 @@ def content(config: Config, found: Found) -> Measured:
     whites, scores = white(pool.x[rows]).numpy(), [*trivial(pool.x[rows], config.seed)]
     windows = {name.removeprefix("hal-"): pool.scores[name][rows] for name in sorted(pool.scores) if name != "hal"}
     scores += [("hal, the paper's window", {"": pool.scores["hal"][rows]}), ("hal, best window", windows)]
-    scores += families(found["own"], config.timesteps).items()
-    if config.auditor is not None:
-        audits = families(found["audit"], config.timesteps)
-        scores += [(f"{name}, by the auditor", by_setting) for name, by_setting in audits.items()]
+    looks = {who: families(found[who], config.timesteps) for who in ("own", *audited(config))}
+    scores += [(name + WHO[who], by_setting) for who, look in looks.items() for name, by_setting in look.items()]
     claimed = (claim.measure for claim in claims(config) if claim.measure.endswith("matched_auroc"))
     measured = Measured({**dict.fromkeys(claimed), "positives": int(labels.duplicate.sum())})
     for kind, bad in (("two of a kind", labels.duplicate), ("deformed", labels.rule == "deformed")):
@@ -313,13 +311,13 @@ def content(config: Config, found: Found) -> Measured:
             measured.notes.append(f"Scores that are not judged of {kind}: {lacking} are too few.")
         if kind == "two of a kind" and judgements:
             measured.values |= headline(judgements)
-    curves = families(found["own"], config.timesteps)
+    curves = {part + WHO[who]: look[part] for who, look in looks.items() for part in PARTS}
     bad, good = np.asarray(labels.duplicate)[rows], ~np.asarray(labels.hallucinated)[rows]
     use = bad | good
     measured.series["matched_by_level"] = [
         {
             "t": t,
-            **{part: triple(matched(curves[part][f"t = {t}"][use], bad[use], shapes[rows][use])) for part in PARTS},
+            **{name: triple(matched(at[f"t = {t}"][use], bad[use], shapes[rows][use])) for name, at in curves.items()},
         }
         for t in config.timesteps
     ]
@@ -461,17 +459,19 @@ def histogram(label: Label, whose: str, config: Config, found: Found, measured: 
 
 def by_level(config: Config, found: Found, measured: Measured, path: Path) -> str | None:
     rows = measured.series.get("matched_by_level", [])
+    shown = [part + WHO[who] for who in ("own", *audited(config)) for part in ("bias", "hal")]
     lines: Any = {
-        part: tuple(zip(*(row[part] for row in rows), strict=True)) for part in PARTS if all(row[part] for row in rows)
+        name: tuple(zip(*(row[name] for row in rows), strict=True)) for name in shown if all(row[name] for row in rows)
     }
     if not rows or not lines:
         return None
+    t, highest = [row["t"] for row in rows], {name: max(line[0]) for name, line in lines.items()}
+    best = max(highest, key=highest.__getitem__)
+    title = f"{best}: highest at t = {t[lines[best][0].index(highest[best])]}, {highest[best]:.3g}"
     label = "AUROC at equal number of shapes"
-    plots.curves(path, [row["t"] for row in rows], lines, x_label="re-noised to timestep $t$", y_label=label)
-    return (
-        "Two of a kind against good images with as many shapes, by the model that drew them, re-noised to t; the "
-        "largest mean over 8 by 8 pixels of bias and of variance (Hal), too. 95 % intervals."
-    )
+    plots.curves(path, t, lines, x_label="re-noised to timestep $t$", y_label=label, title=title)
+    asked = "by the model that drew them" if config.auditor is None else "by the model that drew them and by another"
+    return f"Two of a kind against good images with as many shapes, {asked}, re-noised to t. 95 % intervals."
 
 
 def pictures(config: Config) -> list[Picture]:
