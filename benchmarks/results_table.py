@@ -261,6 +261,33 @@ def mitigated_images(metrics: dict[str, Any]) -> list[str]:
     return parts
 
 
+JUDGED = {
+    "against_all": "against all others",
+    "against_good": "against good ones",
+    "at_equal_shapes": "with as many shapes",
+    "given_white": "given white pixels",
+}
+"""Columns of the scores of images."""
+
+
+def image_scores(metrics: dict[str, Any]) -> str:
+    """For each kind of error, a row for each score of finished images: AUROC, judged in all ways."""
+    parts = [f"Tier {metrics['tier']}, AUROC with 95 % intervals; removed: per cent, among images with as many shapes."]
+    for target in dict.fromkeys(row["target"] for row in metrics["rows"]):
+        parts += [
+            "",
+            f"| {target}: score | at | tuned on labels | {' | '.join(JUDGED.values())} | removed at 95 % kept |",
+            "| --- | --- | --- |" + " ---: |" * (len(JUDGED) + 1),
+        ]
+        rows = [row for row in metrics["rows"] if row["target"] == target]
+        for row in sorted(rows, key=lambda row: -(row["at_equal_shapes"] or 0)):
+            cells = [row["score"], row["at"] or "–", row["tuned on labels"], *(auroc(row, key) for key in JUDGED)]
+            parts.append(
+                "| " + " | ".join([*cells, percent(row, "removed") if row["removed"] is not None else "–"]) + " |"
+            )
+    return "\n".join(parts)
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """The text with what stands between the markers of that name replaced."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -294,7 +321,7 @@ def with_values(text: str) -> str:
 
 def contents() -> dict[str, str]:
     """What stands between the markers of each name."""
-    metrics, treated = measured(), measured("mitigations")
+    metrics, treated, images = measured(), measured("mitigations"), measured("shapes")
     return {
         "headline": headline(),
         "choice": choice(metrics) if metrics else "Not measured yet.",
@@ -302,6 +329,7 @@ def contents() -> dict[str, str]:
         "leaderboard": leaders(metrics) if metrics else "Not measured yet.",
         "benchmark": details(metrics) if metrics else "Not measured yet.",
         "mitigations": mitigations(treated) if treated else "Not measured yet.",
+        "image-scores": image_scores(images) if images else "Not measured yet.",
         "mended": mended(treated) if treated else "Not measured yet.",
     }
 

@@ -121,6 +121,23 @@ def test_tables_hold_the_claims_of_all_kept_runs():
     assert "ancestral" not in short  # what was not run has no row
 
 
+def test_scores_of_images_stand_by_kind_of_error_the_best_at_equal_content_first():
+    def row(target, score, equal):
+        judged = {name: 0.75 for name in ("against_all", "against_good", "given_white")}
+        found = {**judged, "at_equal_shapes": equal, "removed": None if equal is None else 0.5}
+        ends = {f"{name}{end}": value for name, value in found.items() for end in ("_low", "_high")}
+        return {"target": target, "score": score, "at": "", "tuned on labels": "no", **found, **ends}
+
+    rows = [row("two of a kind", "few", None), row("two of a kind", "white", 0.5), row("two of a kind", "bias", 0.9)]
+    text = script("results_table").image_scores({"tier": "long", "rows": [*rows, row("deformed", "bias", 0.25)]})
+    two, deformed = text.split("| deformed: score |")
+    assert [line.split(" | ")[0] for line in two.splitlines()[4:-1] if line] == ["| bias", "| white", "| few"]
+    assert "| bias | – | no | 0.7500 [0.750, 0.750] | 0.7500 [0.750, 0.750] | 0.9000 [0.900, 0.900] |" in two
+    assert "| few | – | no |" in two
+    assert two.splitlines()[6].endswith("| – |")
+    assert "0.2500" in deformed
+
+
 def test_tables_go_between_their_markers_with_links_from_there(tmp_path, monkeypatch):
     results = script("results_table")
     monkeypatch.setattr(results, "contents", lambda: {"results": "[a](results/a/quick)"})

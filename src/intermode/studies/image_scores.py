@@ -249,6 +249,8 @@ def judged(score: str, setting: str, tuned: bool, scores: np.ndarray, truth: Tru
     s, bad, content, white = scores[use], truth.bad[use], truth.content[use], truth.white[use]
     finite = np.where(np.isfinite(s), s, np.nanmax(np.where(np.isfinite(s), s, np.nan), initial=0.0))
     slope, level = np.polyfit(white[~bad], finite[~bad], 1) if np.ptp(white[~bad]) else (0.0, 0.0)
+    rest = finite - slope * white - level
+    rest[np.abs(rest) < 1e-9 * np.ptp(finite)] = 0.0  # nothing is left of white itself; rounding must not rank it
     return Judgement(
         score,
         setting,
@@ -256,6 +258,6 @@ def judged(score: str, setting: str, tuned: bool, scores: np.ndarray, truth: Tru
         detection(scores, truth.bad, seed=seed).auroc,
         detection(s, bad, seed=seed).auroc,
         matched(s, bad, content, seed=seed),
-        detection(finite - slope * white - level, bad, seed=seed).auroc,
+        detection(rest, bad, seed=seed).auroc,
         matched(s, bad, content, of="removed_at_95_kept", seed=seed),
     )
