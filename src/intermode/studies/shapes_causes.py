@@ -8,9 +8,10 @@ they are; other predictions; other amounts of data and of training; and targets 
 
 What an image is, the oracle of :mod:`intermode.targets.shape_oracle` says. The networks fold 4×4 pixels into channels,
 which the paper's U-Net does not; it looks at single pixels and has attention. All are trained with activations in
-bfloat16 and sampled in it, which takes a half and a third of the time on a processor that knows it; one that predicts the
-noise loses most by it, since :math:`\hat x_0` divides its errors by the signal. The base is trained until nearly all its
-shapes are well formed: before that, whoever draws fewer whole shapes draws fewer pairs, and nothing is learned of causes.
+bfloat16 and sampled in it, which takes a half and a third of the time on a processor that knows it; one that predicts
+the noise loses most by it, since :math:`\hat x_0` divides its errors by the signal. The base is trained until nearly
+all its shapes are well formed: before that, whoever draws fewer whole shapes draws fewer pairs, and nothing is learned
+of causes.
 """
 
 from __future__ import annotations
